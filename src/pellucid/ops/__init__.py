@@ -1,0 +1,18 @@
+"""What can be said: every op's card. Importing this package fills the registry."""
+
+from __future__ import annotations
+
+from pellucid.ops import contract, control, elementwise, movement, random, reduce
+from pellucid.ops.define import REGISTRY, Op, lookup
+
+__all__ = [
+    "REGISTRY",
+    "Op",
+    "contract",
+    "control",
+    "elementwise",
+    "lookup",
+    "movement",
+    "random",
+    "reduce",
+]

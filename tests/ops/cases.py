@@ -1,0 +1,245 @@
+"""On what is every op tried? Operands and attributes per op: several shapes and dtypes, seeded.
+
+Floating numbers keep clear of what a derivative cannot be measured at: ties, zeros and poles; the
+conventions at those places have tests of their own. The dtypes of an elementwise op are those that
+its card takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pellucid.core.dtype import (
+    DTYPES,
+    DType,
+    bfloat16,
+    bool_,
+    float16,
+    float32,
+    float64,
+    int32,
+    int64,
+    uint8,
+)
+from pellucid.core.error import OpError
+from pellucid.ir.build import building
+from pellucid.ir.graph import Graph, TensorType
+from pellucid.ops import REGISTRY
+from pellucid.ops.define import Op, type_of
+from pellucid.ops.elementwise import add, exp
+
+SHAPES = ((), (5,), (2, 3), (0, 3), (2, 1, 4))
+SOME_DTYPES = (float64, float32, float16, bfloat16, int32, uint8, bool_)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One application: operands and attributes."""
+
+    op: Op
+    operands: tuple[NDArray[Any], ...]
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def types(self) -> tuple[TensorType, ...]:
+        """The operand types."""
+        return tuple(type_of(array) for array in self.operands)
+
+    @property
+    def floating(self) -> tuple[int, ...]:
+        """The numbers of the floating operands."""
+        return tuple(i for i, type in enumerate(self.types) if type.dtype.is_floating)
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether derivatives are measured here: float64, a floating result, a derivative."""
+        result = self.op.result_types(self.types, self.attrs)[0].dtype
+        wide = all(self.types[i].dtype is float64 for i in self.floating)
+        return bool(self.floating) and wide and result is float64 and self.op.name != "fusion"
+
+    def graph(self) -> Graph:
+        """The graph of this one application."""
+        with building() as builder:
+            operands = [builder.input(type) for type in self.types]
+            return builder.graph(self.op.many(*operands, **self.attrs))
+
+    def __repr__(self) -> str:
+        types = ", ".join(map(str, self.types))
+        attrs = {k: v for k, v in self.attrs.items() if not isinstance(v, Graph)}
+        return f"{self.op.name}({types}) {attrs or ''}".strip()
+
+
+def numbers(dtype: DType, shape: tuple[int, ...], seed: int) -> NDArray[Any]:
+    """Distinct numbers from 0.3 to 2 in size, of both signs; all kinds of whole numbers."""
+    rng = np.random.default_rng(seed)
+    if dtype is bool_:
+        return rng.integers(0, 2, shape).astype(np.bool_)
+    if dtype.is_integer:
+        low = 0 if dtype.kind == "uint" else -9
+        return rng.integers(low, 10, shape).astype(dtype.numpy)
+    size = rng.uniform(0.3, 2.0, shape)
+    return np.asarray(size * rng.choice([-1.0, 1.0], shape)).astype(dtype.numpy)
+
+
+def positive(dtype: DType, shape: tuple[int, ...], seed: int) -> NDArray[Any]:
+    """As `numbers`, without signs."""
+    return np.abs(numbers(dtype, shape, seed))
+
+
+def stay(dtype: DType, shape: tuple[int, ...], seed: int) -> NDArray[Any]:
+    """Small shift counts, and one that shifts everything out."""
+    found = np.asarray(np.arange(np.prod(shape, dtype=int)).reshape(shape) % 9)
+    return found.astype(dtype.numpy)
+
+
+Sample = Callable[[DType, tuple[int, ...], int], NDArray[Any]]
+
+
+def elementwise_cases(name: str, samples: tuple[Sample, ...]) -> list[Case]:
+    """Each dtype that the card takes, over several shapes; all operands of one dtype."""
+    op, cases = REGISTRY[name], list[Case]()
+    for dtype in DTYPES:
+        for shape in SHAPES if dtype in (float64, float32) else SHAPES[1:2]:
+            operands = tuple(sample(dtype, shape, seed) for seed, sample in enumerate(samples))
+            case = Case(op, operands)
+            try:
+                op.result_types(case.types, {})
+            except OpError:
+                continue
+            cases.append(case)
+    return cases
+
+
+UNARY = ("neg", "abs", "exp", "tanh", "stop_gradient", "logical_not")
+BINARY = (
+    *("add", "sub", "mul", "maximum", "minimum", "equal", "not_equal", "less", "less_equal"),
+    *("logical_and", "logical_or", "bit_and", "bit_or", "bit_xor", "div"),
+)
+
+
+def _elementwise() -> dict[str, list[Case]]:
+    cases = {name: elementwise_cases(name, (numbers,)) for name in UNARY}
+    cases |= {name: elementwise_cases(name, (positive,)) for name in ("sqrt", "log")}
+    cases |= {name: elementwise_cases(name, (numbers, numbers)) for name in BINARY}
+    cases["shift_right"] = elementwise_cases("shift_right", (numbers, stay))
+    cases["select"] = [
+        Case(REGISTRY["select"], (numbers(bool_, s, 0), numbers(d, s, 1), numbers(d, s, 2)))
+        for d in SOME_DTYPES
+        for s in SHAPES
+    ]
+    cases["cast"] = [
+        Case(REGISTRY["cast"], (numbers(source, s, 0),), {"dtype": target})
+        for source in SOME_DTYPES
+        for target in (*SOME_DTYPES, int64)
+        for s in ((), (5,))
+    ]
+    return cases
+
+
+def _movement() -> dict[str, list[Case]]:
+    x = {shape: numbers(float64, shape, 0) for shape in ((), (3,), (2, 3), (2, 1, 4), (0, 3))}
+    broadcast = [
+        ((), (2, 3), ()), ((3,), (2, 3), (1,)), ((3,), (3, 2), (0,)), ((3,), (0, 3), (1,)),
+        ((2, 3), (2, 1, 3), (0, 2)), ((2, 1, 4), (2, 5, 4), (0, 1, 2)), ((), (), ()),
+        ((2, 1, 4), (2, 3, 3, 4), (0, 2, 3)),
+    ]  # fmt: skip
+    reshape = [
+        ((2, 3), (3, 2)),
+        ((2, 3), (6,)),
+        ((2, 1, 4), (8, 1)),
+        ((), (1, 1)),
+        ((0, 3), (3, 0)),
+    ]
+    transpose = [((2, 3), (1, 0)), ((2, 1, 4), (2, 0, 1)), ((), ()), ((3,), (0,)), ((0, 3), (1, 0))]
+    op = REGISTRY
+    raw = np.arange(3, dtype=np.float32).tobytes()
+    cases = {
+        "broadcast": [
+            Case(op["broadcast"], (x[i],), {"shape": s, "axes": a}) for i, s, a in broadcast
+        ],
+        "reshape": [Case(op["reshape"], (x[i],), {"shape": s}) for i, s in reshape],
+        "transpose": [Case(op["transpose"], (x[i],), {"permutation": p}) for i, p in transpose],
+        "constant": [
+            Case(op["constant"], (), {"dtype": d, "shape": (2,), "value": v})
+            for d, v in ((float64, "-0.0"), (bfloat16, "0.5"), (bool_, "True"), (int64, str(2**62)))
+        ] + [Case(op["constant"], (), {"dtype": float32, "shape": (3,), "value": raw})],
+        "iota": [
+            Case(op["iota"], (), {"dtype": d, "shape": s, "axis": a})
+            for d, s, a in (
+                (float64, (3,), 0), (int32, (2, 3), 1), (bfloat16, (2, 3), 0), (uint8, (0,), 0)
+            )
+        ],
+    }  # fmt: skip
+    for name in ("broadcast", "reshape", "transpose"):
+        first = cases[name][1]
+        for dtype in SOME_DTYPES[1:]:
+            operand = numbers(dtype, first.operands[0].shape, 1)
+            cases[name].append(Case(first.op, (operand,), first.attrs))
+    return cases
+
+
+def _reductions() -> dict[str, list[Case]]:
+    shapes = [((5,), (0,)), ((2, 3), (0,)), ((2, 3), (1,)), ((2, 3), (0, 1)), ((2, 1, 4), (0, 2)),
+              ((2, 3), ()), ((), ()), ((0, 3), (1,)), ((2, 70), (1,))]  # fmt: skip
+    cases: dict[str, list[Case]] = {}
+    for name in ("sum", "max"):
+        cases[name] = [
+            Case(REGISTRY[name], (numbers(d, s, 0),), {"axes": a})
+            for d in SOME_DTYPES[:-1]
+            for s, a in (shapes if d is float64 else shapes[1:4])
+        ]
+    cases["sum"].append(Case(REGISTRY["sum"], (numbers(float64, (0, 3), 0),), {"axes": (0,)}))
+    return cases
+
+
+def _contractions() -> list[Case]:
+    forms = [
+        ((2, 3), (3, 4), ((1,), (0,)), ((), ())),
+        ((3, 2), (4, 3), ((0,), (1,)), ((), ())),
+        ((3,), (3,), ((0,), (0,)), ((), ())),
+        ((2,), (3,), ((), ()), ((), ())),
+        ((), (3,), ((), ()), ((), ())),
+        ((2, 3, 4), (2, 4, 5), ((2,), (1,)), ((0,), (0,))),
+        ((3, 4, 2), (4, 2, 3, 5), ((1, 0), (0, 2)), ((2,), (1,))),
+        ((2, 3, 4), (4, 3), ((2, 1), (0, 1)), ((), ())),
+        ((2, 3), (2, 3), ((), ()), ((0, 1), (0, 1))),
+        ((2, 0), (0, 4), ((1,), (0,)), ((), ())),
+        ((0, 3), (3, 4), ((1,), (0,)), ((), ())),
+    ]
+    return [
+        Case(
+            REGISTRY["dot_general"],
+            (numbers(dtype, lhs, 0), numbers(dtype, rhs, 1)),
+            {"contract": contract, "batch": batch},
+        )
+        for dtype in SOME_DTYPES[:-1]
+        for lhs, rhs, contract, batch in (forms if dtype is float64 else forms[:2])
+    ]
+
+
+def _others() -> dict[str, list[Case]]:
+    words = [np.asarray(word, np.uint64) for word in (2**40 + 7, 3, 0)]
+    draws = [
+        ((words[0], words[1]), (5,)),
+        ((words[1], words[2]), (2, 3)),
+        ((words[1], words[0]), ()),
+    ]
+    with building() as builder:
+        x, y = (builder.input(TensorType(float32, (2, 3))) for _ in range(2))
+        body = builder.graph([add(x, y), exp(x)])
+    pair = (numbers(float32, (2, 3), 0), numbers(float32, (2, 3), 1))
+    return {
+        "random_bits": [Case(REGISTRY["random_bits"], w, {"shape": s}) for w, s in draws],
+        "fusion": [Case(REGISTRY["fusion"], pair, {"body": body, "kind": "loop"})],
+    }
+
+
+CASES: dict[str, list[Case]] = {
+    **_elementwise(), **_movement(), **_reductions(), "dot_general": _contractions(), **_others(),
+}  # fmt: skip
+"""Every op's cases, by its name."""
