@@ -1,0 +1,42 @@
+"""In what order does a graph become a program for an engine? Cleaned until it rests, then fused.
+
+The meaning and the bits of the outputs stay the same throughout. After `optimize` no transform
+may follow: `stop_gradient` is gone and kernels are closed `fusion` nodes.
+"""
+
+from __future__ import annotations
+
+from pellucid.ir.graph import Graph
+from pellucid.passes.cse import cse
+from pellucid.passes.dce import dce
+from pellucid.passes.fold import fold
+from pellucid.passes.fuse import fuse
+from pellucid.passes.simplify import simplify
+
+ROUNDS = 8
+"""Most graphs rest after two rounds; what still moves after this many is correct as it is."""
+
+
+def optimize(graph: Graph) -> Graph:
+    """The same program in fewer and larger steps: what an engine compiles."""
+    # Fusing comes last: it groups what is truly there, and the laws need not look into kernels.
+    return fuse(clean(graph))
+
+
+def clean(graph: Graph) -> Graph:
+    """The same program without detours, every node still a single op."""
+    # A gradient graph brings much that nobody asked for: drop it before the others look at it.
+    graph = dce(graph)
+    for _ in range(ROUNDS):
+        before = graph
+        # Laws first: they bring constants together, which folding then computes.
+        graph = simplify(graph)
+        graph = fold(graph)
+        # Merging after both: two values that were spelled differently are now spelled the same,
+        # and the next round's laws (x - x, select(c, x, x)) see that they are one.
+        graph = cse(graph)
+        # Replaced nodes are still there, and count as users of their operands until they go.
+        graph = dce(graph)
+        if graph == before:
+            break
+    return graph

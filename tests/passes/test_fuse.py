@@ -1,0 +1,371 @@
+"""Does fusing join what belongs together, keep every bit, and obey the spec of its kernels?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pellucid.core.dtype import DTYPES, bool_, float32, int64, uint64
+from pellucid.ir.build import Builder, building
+from pellucid.ir.check import check
+from pellucid.ir.graph import Graph, Node, TensorType, Value
+from pellucid.ir.record import recording
+from pellucid.ir.text import parse_graph, print_graph
+from pellucid.ops.contract import dot_general
+from pellucid.ops.control import evaluate
+from pellucid.ops.define import lookup
+from pellucid.ops.elementwise import add, exp, less, maximum, mul, neg, select, sqrt, sub, tanh
+from pellucid.ops.movement import broadcast, full, full_like, iota, reshape, transpose
+from pellucid.ops.random import random_bits
+from pellucid.ops.reduce import max_, sum_
+from pellucid.passes.fuse import fuse
+from pellucid.passes.pipeline import clean
+from pellucid.transforms.vjp import vjp
+from tests.graphs import random_graph, same_bits
+
+
+def graph_of(function, *shapes, dtype=float32):
+    """The graph of a function of Values."""
+    with building() as builder:
+        operands = [builder.input(TensorType(dtype, shape)) for shape in shapes]
+        results = function(*operands)
+        return builder.graph(results if isinstance(results, tuple | list) else [results])
+
+
+def kernels(graph: Graph) -> list[str]:
+    """What each node is: `kind(op op ...)` without constants and movement, or a lone op's name."""
+    return [_kernel(node) for node in graph.nodes]
+
+
+def _kernel(node: Node) -> str:
+    if node.op.name != "fusion":
+        return node.op.name
+    quiet = ("constant", "iota", "broadcast", "transpose", "reshape")
+    names = [inner.op.name for inner in node.attr("body").nodes if inner.op.name not in quiet]
+    return f"{node.attr('kind')}({' '.join(names)})"
+
+
+def dot(lhs: Value, rhs: Value) -> Value:
+    return dot_general(lhs, rhs, contract=((1,), (0,)), batch=((), ()))
+
+
+def rows(x: Value, like: Value) -> Value:
+    return broadcast(x, shape=like.shape, axes=(1,))
+
+
+def columns(x: Value, like: Value) -> Value:
+    return broadcast(x, shape=like.shape, axes=(0,))
+
+
+def obeys_the_spec(graph: Graph, budget: int) -> bool:
+    """Whether every fusion is a kernel of its kind."""
+    for node in graph.nodes:
+        if node.op.name == "fusion":
+            body: Graph = node.attr("body")
+            assert len(body.inputs) + len(body.outputs) <= budget
+            assert len({value.shape for value in body.outputs}) == 1
+            assert len(set(node.operands)) == len(node.operands)
+            _SPECS[node.attr("kind")](body)
+    return True
+
+
+def _loop_spec(body: Graph) -> None:
+    kinds = {lookup(node.op.name).kind for node in body.nodes}
+    assert kinds <= {"elementwise", "movement", "general", "random"}
+
+
+def _reduce_spec(body: Graph) -> None:
+    reductions = [node for node in body.nodes if lookup(node.op.name).kind == "reduce"]
+    assert {lookup(node.op.name).kind for node in body.nodes} <= {
+        "elementwise", "movement", "general", "random", "reduce",
+    }  # fmt: skip
+    assert len({(n.operands[0].shape, n.attr("axes")) for n in reductions}) == 1
+    assert body.outputs[0].shape == reductions[0].types[0].shape
+    for reduction in reductions:
+        assert not set(_ancestors(reduction)) & set(reductions)
+
+
+def _contract_spec(body: Graph) -> None:
+    (main,) = (node for node in body.nodes if node.op.name == "dot_general")
+    assert body.outputs[0].shape == main.types[0].shape
+    views = set(_ancestors(main))
+    assert {node.op.name for node in views} <= {"transpose"}
+    for node in body.nodes:
+        if node is not main and node not in views:
+            plain = node.op.name in ("broadcast", "constant")
+            assert plain or lookup(node.op.name).kind == "elementwise"
+
+
+_SPECS = {"loop": _loop_spec, "reduce": _reduce_spec, "contract": _contract_spec}
+
+
+def _ancestors(node: Node) -> list[Node]:
+    found = [operand.node for operand in node.operands if operand.node is not None]
+    return found + [far for near in found for far in _ancestors(near)]
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_random_graphs_keep_every_bit(seed):
+    dtypes = (float32,) if seed % 2 else tuple(DTYPES)
+    graph, arrays = random_graph(seed, dtypes, size=15 + seed % 40)
+    budget = 6 + seed % 20
+    fused = check(fuse(graph, budget=budget))
+    assert obeys_the_spec(fused, budget)
+    assert parse_graph(print_graph(fused), lookup) == fused
+    for found, expected in zip(evaluate(fused, arrays), evaluate(graph, arrays), strict=True):
+        assert same_bits(found, expected)
+
+
+def test_elementwise_ops_become_one_loop():
+    graph = graph_of(lambda x, y: add(mul(x, y), tanh(y)), (3, 4), (3, 4))
+    assert (
+        print_graph(fuse(graph))
+        == """\
+graph(%0: float32[3, 4], %1: float32[3, 4]) {
+  %2: float32[3, 4] = fusion(%0, %1) [body=graph(%0: float32[3, 4], %1: float32[3, 4]) {
+    %2: float32[3, 4] = mul(%0, %1)
+    %3: float32[3, 4] = tanh(%1)
+    %4: float32[3, 4] = add(%2, %3)
+    return %4
+  }, kind='loop']
+  return %2
+}"""
+    )
+
+
+def test_value_used_outside_becomes_an_output():
+    def step(p, m, g):
+        moved = add(mul(m, full_like(m, 0.9)), g)
+        return sub(p, mul(moved, full_like(p, 0.1))), moved
+
+    fused = fuse(graph_of(step, (50,), (50,), (50,)))
+    assert kernels(fused) == ["loop(mul add mul sub)"]
+    assert len(fused.nodes[0].types) == 2
+
+
+def test_whole_adam_update_is_one_kernel():
+    def adam(p, m, v, g, rate):
+        m = add(mul(m, full_like(m, 0.9)), mul(g, full_like(g, 0.1)))
+        v = add(mul(v, full_like(v, 0.999)), mul(mul(g, g), full_like(g, 0.001)))
+        scale = broadcast(rate, shape=p.shape, axes=())
+        step = lookup("div")(mul(m, scale), add(sqrt(v), full_like(v, 1e-8)))
+        return sub(p, step), m, v
+
+    fused = fuse(graph_of(adam, (30, 40), (30, 40), (30, 40), (30, 40), ()))
+    assert len(fused.nodes) == 1
+    assert len(fused.nodes[0].operands) == 5
+
+
+def test_bias_and_relu_follow_the_product():
+    def layer(x, w, b):
+        y = dot(x, w)
+        y = add(y, rows(b, y))
+        return maximum(y, full_like(y, 0.0))
+
+    fused = fuse(graph_of(layer, (8, 5), (5, 7), (7,)))
+    assert kernels(fused) == ["contract(dot_general add maximum)"]
+    assert [value.shape for value in fused.nodes[0].operands] == [(8, 5), (5, 7), (7,)]
+
+
+def test_mask_for_the_way_back_is_made_beside_the_product():
+    def layer(x, w, g):
+        y = dot(x, w)
+        z = full_like(y, 0.0)
+        h = maximum(y, z)
+        far = dot(h, transpose(w, permutation=(1, 0)))
+        return far, select(less(z, y), g, z)
+
+    fused = fuse(graph_of(layer, (8, 5), (5, 7), (8, 7)))
+    assert kernels(fused)[0] == "contract(dot_general maximum less select)"
+
+
+def test_update_of_a_weight_follows_the_product_of_its_gradient():
+    def step(x, g, w):
+        slope = dot(transpose(x, permutation=(1, 0)), g)
+        return sub(w, mul(slope, full_like(slope, 0.1)))
+
+    assert kernels(fuse(graph_of(step, (8, 5), (8, 7), (5, 7)))) == [
+        "contract(dot_general mul sub)"
+    ]
+
+
+def test_transposed_use_of_a_product_stays_apart():
+    def function(x):
+        y = dot(x, x)
+        return add(y, transpose(y, permutation=(1, 0)))
+
+    assert kernels(fuse(graph_of(function, (6, 6)))) == ["dot_general", "loop(add)"]
+
+
+def test_reduction_takes_its_producers_and_its_epilogue():
+    def function(x, y):
+        distance = sub(x, y)
+        return sqrt(sum_(mul(distance, distance), axes=(1,)))
+
+    assert kernels(fuse(graph_of(function, (6, 9), (6, 9)))) == ["reduce(sub mul sum sqrt)"]
+
+
+def test_producer_used_elsewhere_is_not_computed_twice():
+    def softmax(x):
+        e = exp(sub(x, columns(max_(x, axes=(1,)), x)))
+        return lookup("div")(e, columns(sum_(e, axes=(1,)), e))
+
+    assert kernels(fuse(graph_of(softmax, (6, 9)))) == ["max", "loop(sub exp)", "sum", "loop(div)"]
+
+
+def test_reductions_over_the_same_values_are_one_kernel():
+    def function(x):
+        return sum_(x, axes=(0,)), max_(x, axes=(0,)), sum_(mul(x, x), axes=(0,))
+
+    assert kernels(fuse(graph_of(function, (6, 9)))) == ["reduce(sum max mul sum)"]
+
+
+def test_loops_that_read_the_same_value_are_one_kernel():
+    fused = fuse(graph_of(lambda x, y: (exp(x), mul(x, y)), (6, 9), (6, 9)))
+    assert kernels(fused) == ["loop(exp mul)"]
+
+
+def test_no_kernel_waits_for_itself():
+    # exp(x) and its sum's use cannot be one loop: the sum lies between.
+    def function(x):
+        e = exp(x)
+        total = sum_(dot(e, e), axes=(0, 1))
+        return mul(e, broadcast(total, shape=e.shape, axes=()))
+
+    fused = check(fuse(graph_of(function, (5, 5))))
+    assert kernels(fused) == ["exp", "dot_general", "sum", "loop(mul)"]
+
+
+def test_broadcasts_and_constants_are_copied_into_every_reader():
+    def function(b, x, y):
+        wide = broadcast(b, shape=x.shape, axes=(1,))
+        return dot(add(x, wide), y), add(y, wide)
+
+    fused = fuse(graph_of(function, (5,), (5, 5), (5, 5)))
+    assert kernels(fused) == ["loop(add)", "dot_general", "loop(add)"]
+    for node in (fused.nodes[0], fused.nodes[2]):
+        assert (5,) in [value.shape for value in node.operands]
+
+
+def test_movement_that_must_exist_is_a_kernel_of_its_own():
+    def function(b, y):
+        wide = broadcast(b, shape=(5, 5), axes=(1,))
+        return dot(wide, y), wide
+
+    assert kernels(fuse(graph_of(function, (5,), (5, 5)))) == ["broadcast", "dot_general"]
+
+
+def test_random_mask_is_drawn_where_it_is_used():
+    def dropout(x):
+        seed = full((), 7, uint64)
+        bits = random_bits(seed, seed, shape=x.shape)
+        keep = less(bits, full_like(bits, 1 << 31))
+        return select(keep, x, full_like(x, 0.0))
+
+    assert kernels(fuse(graph_of(dropout, (30,)))) == ["loop(random_bits less select)"]
+
+
+def test_one_hot_is_never_stored():
+    def function(x, labels):
+        places = iota(dtype=int64, shape=x.shape, axis=1)
+        hit = lookup("equal")(places, columns(labels, places))
+        return sum_(select(hit, x, full_like(x, 0.0)), axes=(1,))
+
+    builder = Builder()
+    with building(builder):
+        x = builder.input(TensorType(float32, (6, 9)))
+        labels = builder.input(TensorType(int64, (6,)))
+        graph = builder.graph([function(x, labels)])
+    assert kernels(fuse(graph)) == ["reduce(equal select sum)"]
+
+
+def test_reshape_keeps_what_reads_elements_together():
+    def function(x):
+        return neg(reshape(exp(x), shape=(12,)))
+
+    assert kernels(fuse(graph_of(function, (3, 4)))) == ["loop(exp neg)"]
+
+
+def test_budget_bounds_the_buffers_of_a_kernel():
+    def total(*values):
+        result = values[0]
+        for value in values[1:]:
+            result = add(result, value)
+        return result
+
+    graph = graph_of(total, *[(9,)] * 12)
+    assert len(fuse(graph).nodes) == 1
+    tight = fuse(graph, budget=5)
+    assert len(tight.nodes) > 1
+    assert obeys_the_spec(tight, 5)
+
+
+def test_update_in_place_comes_after_the_other_readers():
+    def function(w, g, x):
+        return sub(w, g), dot(x, w)
+
+    fused = fuse(graph_of(function, (5, 5), (5, 5), (5, 5)))
+    assert kernels(fused) == ["dot_general", "sub"]
+
+
+def test_equal_layers_have_equal_bodies():
+    def two(x, v, w):
+        for weight in (v, w):
+            y = dot(x, weight)
+            x = maximum(y, full_like(y, 0.0))
+        return x
+
+    first, second = fuse(graph_of(two, (5, 5), (5, 5), (5, 5))).nodes
+    assert first.attr("body") == second.attr("body")
+
+
+def training_step() -> Graph:
+    """Two layers, squared error, gradients and updates."""
+
+    def loss(x, y, w, b, v):
+        h = dot(x, w)
+        h = add(h, rows(b, h))
+        h = maximum(h, full_like(h, 0.0))
+        error = sub(dot(h, v), y)
+        return sum_(mul(error, error), axes=(0, 1))
+
+    shapes = ((16, 9), (16, 3), (9, 11), (11,), (11, 3))
+    forward = graph_of(loss, *shapes)
+    slopes = vjp(forward, (2, 3, 4))
+    with building() as builder:
+        values = [builder.input(TensorType(float32, shape)) for shape in shapes]
+        found = builder.inline(slopes, [*values, full((), 1.0, float32)])
+        new = [
+            sub(value, mul(slope, full_like(slope, 0.1)))
+            for value, slope in zip(values[2:], found[1:], strict=True)
+        ]
+        return builder.graph([found[0], *new])
+
+
+def test_training_step_is_one_kernel_for_each_product_and_reduction():
+    graph = clean(training_step())
+    fused = fuse(graph)
+    found = kernels(fused)
+    assert sum(name.startswith("contract") or name == "dot_general" for name in found) == 5
+    assert not any(name in ("add", "mul", "sub", "select") for name in found)
+    assert len(found) <= 8
+    rng = np.random.default_rng(0)
+    arrays = tuple(rng.standard_normal(v.shape).astype(np.float32) for v in graph.inputs)
+    for ours, expected in zip(evaluate(fused, arrays), evaluate(graph, arrays), strict=True):
+        assert same_bits(ours, expected)
+
+
+def test_stage_is_called_fuse():
+    with recording() as record:
+        fuse(graph_of(lambda x: neg(exp(x)), (3,)))
+    (stage,) = record.named("fuse")
+    assert stage.text.startswith("fuse: 2 nodes -> ")
+
+
+def test_dead_nodes_and_inputs_as_outputs_are_no_trouble():
+    with building() as builder:
+        x = builder.input(TensorType(bool_, (3,)))
+        lookup("logical_not")(x)
+        fused = fuse(builder.graph([x, x]))
+    assert fused.nodes == ()
+    assert fused.outputs == (fused.inputs[0], fused.inputs[0])
