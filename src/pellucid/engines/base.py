@@ -1,0 +1,199 @@
+"""What does every engine offer? Launches of single ops, executables of whole graphs, and memory.
+
+    launch = engine.launcher(op, attrs, layouts)       # eager: one op, any sizes, no new code
+    executable = engine.compile(graph, donate={})      # jit: the whole graph, sizes baked in
+
+`Storage` is an engine's memory; a `Layout` says how a tensor lies in it. Engines never fall back to
+one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pellucid.core.dtype import DType
+from pellucid.core.error import UnsupportedOpError
+from pellucid.core.shape import static_shape
+from pellucid.core.source import Source, at_line
+from pellucid.ir.graph import Graph, TensorType
+from pellucid.ops.define import Op
+
+ALIGNMENT: Final = 64
+"""Every block of memory starts at a multiple of this many bytes."""
+
+
+class Layout:
+    """How a tensor lies in memory: dtype, shape and strides in elements. One object for each.
+
+    Layouts are interned by `layout`, so that they are compared by identity.
+    """
+
+    __slots__ = ("dense", "dtype", "nbytes", "shape", "strides", "type")
+
+    def __init__(self, type: TensorType, strides: tuple[int, ...]) -> None:
+        self.type = type
+        self.dtype: DType = type.dtype
+        self.shape: tuple[int, ...] = static_shape(type.shape, "a tensor in memory")
+        self.strides = strides
+        self.nbytes: int = int(np.prod(self.shape, dtype=np.int64)) * type.dtype.bytes
+        self.dense = strides == dense_strides(self.shape)
+
+    def __repr__(self) -> str:
+        return f"<Layout {self.type} strides {self.strides}>"
+
+
+_layouts: dict[tuple[TensorType, tuple[int, ...]], Layout] = {}
+
+
+def layout(type: TensorType, strides: tuple[int, ...] | None = None) -> Layout:
+    """The one layout of this type and these strides (row-major where none are given).
+
+    >>> from pellucid.core.dtype import float32
+    >>> layout(TensorType(float32, (2, 3))).strides
+    (3, 1)
+    """
+    if strides is None:
+        strides = dense_strides(static_shape(type.shape, "a tensor in memory"))
+    key = (type, strides)
+    found = _layouts.get(key)
+    if found is None:
+        # setdefault: two threads that meet here must get one object.
+        found = _layouts.setdefault(key, Layout(type, strides))
+    return found
+
+
+def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Row-major strides in elements; an axis of size 1 or an empty tensor counts like any other."""
+    strides, step = list[int](), 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(strides))
+
+
+class Storage:
+    """A block of host memory, kept alive by whoever holds this object.
+
+    `address` is where it starts, `owner` what must live as long (an array, a pooled block, a
+    capsule); `borrowed` says that somebody outside may change the bytes.
+    """
+
+    __slots__ = ("__weakref__", "address", "borrowed", "nbytes", "owner")
+
+    def __init__(self, address: int, nbytes: int, owner: object, borrowed: bool = False) -> None:
+        self.address = address
+        self.nbytes = nbytes
+        self.owner = owner
+        self.borrowed = borrowed
+
+    def view(self, layout: Layout, address: int) -> NDArray[Any]:
+        """A read-only NumPy array over this memory; the array keeps the storage alive."""
+        array = array_at(address, layout, self)
+        array.flags.writeable = False
+        return array
+
+
+class _ArrayInterface:
+    """NumPy's own protocol for borrowing memory; the array's base keeps `owner` alive."""
+
+    __slots__ = ("__array_interface__", "owner")
+
+    def __init__(self, address: int, layout: Layout, owner: object) -> None:
+        dtype = layout.dtype.numpy
+        self.owner = owner
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": layout.shape,
+            # NumPy has no letter for bfloat16: it travels as 16 plain bits.
+            "typestr": "<u2" if dtype.kind == "V" else dtype.str,
+            "strides": tuple(stride * layout.dtype.bytes for stride in layout.strides),
+            "data": (address, False),
+        }
+
+
+def array_at(address: int, layout: Layout, owner: object = None) -> NDArray[Any]:
+    """A writable NumPy array over memory that `owner` (or else the caller) keeps alive."""
+    array = np.asarray(_ArrayInterface(address, layout, owner))
+    return array if array.dtype == layout.dtype.numpy else array.view(layout.dtype.numpy)
+
+
+class Launch(Protocol):
+    """One op over operands of given layouts, ready to run; safe to call from several threads."""
+
+    @property
+    def result(self) -> Layout:
+        """The layout of the result, which is dense."""
+        ...
+
+    def __call__(self, *addresses: int) -> None:
+        """Run: the operands' addresses, then the result's."""
+        ...
+
+
+class Frame(Protocol):
+    """What one running call needs: `table[i]` is the address of input i, then of output j."""
+
+    table: Any
+
+
+class Executable(Protocol):
+    """A compiled graph. Any number of calls may run at once, each with a frame of its own."""
+
+    @property
+    def inputs(self) -> tuple[TensorType, ...]:
+        """The types of the inputs."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[TensorType, ...]:
+        """The types of the outputs."""
+        ...
+
+    def lease(self) -> Frame:
+        """A frame with working memory of its own."""
+        ...
+
+    def run(self, frame: Frame) -> None:
+        """Run once; releases the GIL. Inputs and outputs are dense."""
+        ...
+
+    def release(self, frame: Frame) -> None:
+        """Give a frame back."""
+        ...
+
+
+class Engine(Protocol):
+    """Runs single ops and whole graphs on one kind of device."""
+
+    @property
+    def name(self) -> str:
+        """The name by which it is looked up."""
+        ...
+
+    def allocate(self, nbytes: int) -> Storage:
+        """Memory for a result, aligned to ALIGNMENT bytes, its content undefined."""
+        ...
+
+    def launcher(self, op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...]) -> Launch:
+        """One op made ready for operands that lie so; raises UnsupportedOpError."""
+        ...
+
+    def compile(self, graph: Graph, donate: Mapping[int, int]) -> Executable:
+        """The graph made ready to run.
+
+        `donate[i] = j` lets output j be written where input i lies: the caller may give both one
+        address, or different ones, call by call.
+        """
+        ...
+
+
+def unsupported(engine: str, op: str, why: str, source: Source | None = None) -> UnsupportedOpError:
+    """The error of an engine that has no rule for an op, saying why and where."""
+    return UnsupportedOpError(
+        f"{op}: the engine {engine!r} cannot run it, {why}{at_line(source)}\n"
+        f"  run it elsewhere with `with pellucid.device('reference'):`"
+    )

@@ -1,0 +1,1 @@
+"""Loops -> LLVM IR -> object code -> callable code; the only place that sees llvmlite."""

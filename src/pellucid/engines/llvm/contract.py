@@ -1,0 +1,107 @@
+"""How does a kernel with a contraction become LLVM IR? As a tiled product with an epilogue.
+
+`loops.roles` says which loop is m, which n; vectors run along n. The other lines of the kernel are
+emitted on each vector of finished sums.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from pellucid.core.dtype import DType
+from pellucid.engines.llvm.elementwise import register_type
+from pellucid.engines.llvm.loop import emit
+from pellucid.engines.llvm.product import Place, define_product
+from pellucid.engines.llvm.scope import Scope, Vector
+from pellucid.engines.llvm.target import Isa
+from pellucid.engines.llvm.text import Function, Module
+from pellucid.engines.llvm.tiling import (
+    Cut,
+    Param,
+    ProductSpec,
+    Strides,
+    Tiling,
+    choose_tiling,
+    static_cut,
+)
+from pellucid.engines.llvm.tiling import Size as ProductSize
+from pellucid.engines.llvm.types import I64, Value
+from pellucid.engines.loops.ir import Affine, Contract, Kernel, Loop, Size, Statement, nested
+from pellucid.engines.loops.roles import BLOCK, GROUP, Roles, sort_loops
+
+
+def plan_contraction(kernel: Kernel, isa: Isa) -> tuple[ProductSpec, Tiling]:
+    """What product a kernel computes, and how it is cut."""
+    spec = _spec(kernel, sort_loops(kernel))
+    if spec.is_static:
+        return spec, choose_tiling(spec, isa)
+    block, group = (Param(kernel.parameters.index(name)) for name in (BLOCK, GROUP))
+    return spec, choose_tiling(spec, isa, block, group)
+
+
+def contraction_cut(kernel: Kernel, isa: Isa) -> Cut:
+    """How a kernel of known sizes is launched."""
+    return static_cut(*plan_contraction(kernel, isa))
+
+
+def define_contraction(module: Module, kernel: Kernel) -> None:
+    """Add the function of a kernel with one contraction to a module."""
+    roles = sort_loops(kernel)
+    spec, tiling = plan_contraction(kernel, module.isa)
+    epilogue = _Epilogue(kernel, roles, tiling.lanes)
+    define_product(module, kernel.name, spec, tiling, epilogue.emit)
+
+
+def _spec(kernel: Kernel, roles: Roles) -> ProductSpec:
+    def size(value: Size) -> ProductSize:
+        return value if isinstance(value, int) else Param(kernel.parameters.index(value))
+
+    def strides(index: Affine, first: str, second: str) -> Strides:
+        batch = tuple(size(index.coefficient(axis.name)) for axis in roles.batch)
+        return Strides(batch, size(index.coefficient(first)), size(index.coefficient(second)))
+
+    contract, m, n, k = roles.contract, roles.m, roles.n, roles.contract.axis
+    dtype: DType = kernel.buffer(contract.lhs.buffer).dtype
+    batch = tuple(size(axis.extent) for axis in roles.batch)
+    extents = size(m.extent), size(n.extent), size(k.extent)
+    lhs = strides(contract.lhs.index, m.name, k.name)
+    rhs = strides(contract.rhs.index, k.name, n.name)
+    # The epilogue stores, so that the product needs no strides of a result.
+    out = Strides((0,) * len(batch), 0, 1)
+    return ProductSpec(dtype, batch, *extents, lhs, rhs, out, len(kernel.buffers))
+
+
+@dataclass(frozen=True, slots=True)
+class _Epilogue:
+    """Emits all lines of the kernel but the contraction, for the sums at one place."""
+
+    kernel: Kernel
+    roles: Roles
+    lanes: int
+
+    def emit(self, f: Function, sums: Value, place: Place) -> None:
+        """Give the sums the contraction's name and emit what follows it."""
+        roles, names = self.roles, [buffer.name for buffer in self.kernel.buffers]
+        vector = Vector(roles.n.name, self.lanes, 1, place.mask) if self.lanes > 1 else None
+        sizes = {
+            name: f.load(I64, f.gep(place.sizes, number, I64), invariant=True)
+            for number, name in enumerate(self.kernel.parameters)
+        }
+        pointers = dict(zip(names, place.pointers, strict=True))
+        batch = dict(zip((axis.name for axis in roles.batch), place.batch, strict=True))
+        axes = {**batch, roles.m.name: place.m, roles.n.name: place.n}
+        scope = Scope(f, self.kernel, pointers, sizes, vector, axes)
+        dtype = roles.contract.dtype
+        # Narrow integers are summed in wider ones; the low bits are the sum.
+        narrow = register_type(dtype).with_lanes(sums.type.lanes)
+        exact = f.cast("trunc", sums, narrow) if narrow.bits < sums.type.bits else sums
+        scope.values[roles.contract.name] = (exact,)
+        scope.dtypes[roles.contract.name] = dtype
+        emit(scope, _flat(self.kernel.body))
+
+
+def _flat(body: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    """The statements without the loops around them and without the contraction."""
+    flat = (s for s in nested(body) if not isinstance(s, Loop | Contract))
+    return cast(tuple[Statement, ...], tuple(flat))

@@ -1,0 +1,146 @@
+"""How text becomes machine code that can be called: parse, optimise, emit, load.
+
+Our code is explicitly vector, so LLVM's own vectorisers are off; no fast-math flag exists in the
+text and fusion of floating-point operations is left at LLVM's standard, which fuses nothing that is
+not written fused. LLVM's work runs on a thread of its own, where Python delivers no Ctrl-C: an
+interrupted caller leaves at once and LLVM's state stays whole.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+from pellucid.core.error import CompileError
+from pellucid.engines.llvm.library import llvm
+from pellucid.engines.llvm.target import Isa, target_machine
+
+# Part of the cache key: raise it when the steps from text to object code change.
+PIPELINE_VERSION = 1
+
+T = TypeVar("T")
+
+
+class Code:
+    """Loaded machine code: addresses of functions; unloaded when the last holder lets go."""
+
+    def __init__(self, tracker: Any, addresses: dict[str, int]) -> None:
+        self._tracker = tracker
+        self.addresses = addresses
+
+    def __getitem__(self, name: str) -> int:
+        return self.addresses[name]
+
+    def keep_forever(self) -> None:
+        """Never unload it, for code that threads may be running when Python ends."""
+        self._tracker.detach()
+
+
+def compile_text(text: str, isa: Isa) -> bytes:
+    """LLVM IR -> object code for `isa`. Raises CompileError with LLVM's words."""
+    return _through_llvm(text, isa, lambda machine, module: machine.emit_object(module))
+
+
+def optimised_ir(text: str, isa: Isa) -> str:
+    """The IR after LLVM's passes, to be read."""
+    return _through_llvm(text, isa, lambda machine, module: str(module))
+
+
+def assembly(text: str, isa: Isa) -> str:
+    """The instructions of `isa`, to be read; also for an `isa` this machine has not."""
+    return _through_llvm(text, isa, lambda machine, module: machine.emit_assembly(module))
+
+
+def load(code: bytes, names: Sequence[str]) -> Code:
+    """Object code -> callable code; outside names resolve in this process (0.3 ms).
+
+    Raises CompileError if one of `names`, or a name the code needs, is nowhere.
+    """
+    return uninterrupted(lambda: _link(code, names))
+
+
+def uninterrupted(work: Callable[[], T]) -> T:
+    """Run `work` to its end even if the caller is interrupted by Ctrl-C meanwhile."""
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:  # noqa: BLE001 (raised again by the caller)
+            failure.append(error)
+        finally:
+            done.set()
+
+    # Not a daemon: if the program ends now, a cache file under way is still finished.
+    threading.Thread(target=run, name="pellucid-compile").start()
+    done.wait()
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+# LLVM works on one thread at a time anyway; held across a fork, it gives the child a whole LLVM.
+_LLVM = threading.RLock()
+os.register_at_fork(
+    before=_LLVM.acquire, after_in_parent=_LLVM.release, after_in_child=_LLVM.release
+)
+_library_number = itertools.count()
+
+
+def _through_llvm(text: str, isa: Isa, end: Callable[[Any, Any], T]) -> T:
+    def work() -> T:
+        with _LLVM:
+            machine = target_machine(isa)
+            return end(machine, _optimised(_parsed(text, machine), machine))
+
+    return uninterrupted(work)
+
+
+def _parsed(text: str, machine: Any) -> Any:
+    try:
+        # A context of its own: its types and constants go when the module goes.
+        module = llvm().parse_assembly(text, llvm().create_context())
+        module.triple = machine.triple
+        module.data_layout = str(machine.target_data)
+        module.verify()
+    except RuntimeError as error:
+        raise CompileError(f"kernel text: expected valid LLVM IR, got: {error}") from None
+    return module
+
+
+def _optimised(module: Any, machine: Any) -> Any:
+    tuning = llvm().create_pipeline_tuning_options(speed_level=2)
+    tuning.loop_vectorization = False
+    tuning.slp_vectorization = False
+    builder = llvm().create_pass_builder(machine, tuning)
+    builder.getModulePassManager().run(module, builder)
+    return module
+
+
+def _link(code: bytes, names: Sequence[str]) -> Code:
+    builder = llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
+    for name in names:
+        builder.export_symbol(name)
+    with _LLVM:
+        try:
+            tracker = builder.link(_linker(), f"kernel{next(_library_number)}")
+        except RuntimeError as error:
+            wanted = ", ".join(names)
+            raise CompileError(
+                f"loading {wanted}: expected every name in the code or this process: {error}"
+            ) from None
+    return Code(tracker, {name: tracker[name] for name in names})
+
+
+@cache
+def _linker() -> Any:
+    # Its errors come back as exceptions; nothing is printed.
+    return llvm().create_lljit_compiler(use_jit_link=True, suppress_errors=True)

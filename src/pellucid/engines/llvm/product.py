@@ -1,0 +1,422 @@
+"""How is one contraction made into a kernel? Blocks of tiles, packed panels, a fused epilogue.
+
+    out[b, m, n] = sum over k of lhs[b, m, k] * rhs[b, k, n]
+
+A task is a block of rows by a group of column panels. For each chunk of k it packs what does not
+lie well in memory into the thread's scratch, runs the register tile over the block, and after the
+last chunk hands each finished row of a tile to the epilogue while it is still in the nearest cache.
+Per result the sums are those of the bit contract: one chain of multiply-adds over each chunk of at
+most 512 k's, the chunks added in order. How the work is cut changes speed, never bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pellucid.engines.llvm.panels import (
+    Operand,
+    Tile,
+    accumulator,
+    define_packing,
+    define_tile,
+    element,
+    narrowed,
+)
+from pellucid.engines.llvm.sizes import (
+    Number,
+    add,
+    greatest,
+    least,
+    mul,
+    parts,
+    quotient,
+    remainder,
+    sub,
+    value,
+)
+from pellucid.engines.llvm.text import Function, Module
+from pellucid.engines.llvm.tiling import CHUNK, ProductSpec, Size, Strides, Tiling, lhs_width
+from pellucid.engines.llvm.types import I1, I8, I64, PTR, VOID, Type, Value, constant, constants
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a vector of finished results stands.
+
+    Its lanes are the columns n, n + 1, ...; where `mask` is given, only those it allows exist.
+    `pointers` are the kernel's buffers in the order of the call, `sizes` its sizes.
+    """
+
+    pointers: tuple[Value, ...]
+    sizes: Value
+    batch: tuple[Value, ...]
+    m: Value
+    n: Value
+    mask: Value | None
+
+
+Epilogue = Callable[[Function, Value, Place], None]
+"""What to do with a vector of sums: it stores the results itself.
+
+The sums come in the accumulator's type (`panels.accumulator`), not yet rounded to the dtype.
+"""
+
+
+def define_product(
+    module: Module, name: str, spec: ProductSpec, tiling: Tiling, epilogue: Epilogue | None = None
+) -> None:
+    """Define the kernel `name(pointers, sizes, lo, hi, context)` of a contraction.
+
+    Pointers are lhs, rhs, then what the epilogue reads and writes; without an epilogue the one
+    result, laid out as `spec.out`, whose second stride must then be 1. How it is launched
+    `tiling.static_cut` says, or `tiling.cut` for a size-generic kernel, whose block and group go
+    into its sizes.
+    """
+    parameters = [("pointers", PTR), ("sizes", PTR), ("lo", I64), ("hi", I64), ("context", PTR)]
+    f = module.function(name, VOID, parameters)
+    kernel = _Kernel(f, spec, tiling, epilogue or _store(spec))
+    _, _, lo, hi, _ = f.parameters
+    with f.loop(lo, hi, name="task", unroll=1) as task:
+        kernel.task(task.index)
+    f.ret()
+    kernel.define_parts(module)
+
+
+@dataclass(frozen=True, slots=True)
+class _Matrix:
+    """An operand in a running kernel: where it begins, its strides, its scalar in memory."""
+
+    base: Value
+    batch: tuple[Number, ...]
+    first: Number
+    second: Number
+    scalar: Type
+
+    def at(self, f: Function, batch: Sequence[Number], first: Number, second: Number) -> Value:
+        """The address of element [batch, first, second]."""
+        steps = zip((*batch, first, second), (*self.batch, self.first, self.second), strict=True)
+        offset: Number = 0
+        for index, stride in steps:
+            offset = add(f, offset, mul(f, index, stride))
+        return f.gep(self.base, offset, self.scalar)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The part of the work at hand: a block of tiles by a group of panels, over one chunk of k."""
+
+    batch: tuple[Number, ...]
+    tiles: tuple[Number, Number]
+    panels: tuple[Number, Number]
+    k: Number
+    depth: Number
+
+
+class _Kernel:
+    """The numbers that all tasks share, and the loops of a task from the outside in."""
+
+    def __init__(self, f: Function, spec: ProductSpec, tiling: Tiling, epilogue: Epilogue) -> None:
+        self.f, self.spec, self.tiling, self.epilogue = f, spec, tiling, epilogue
+        pointers, self.sizes, _, _, _ = f.parameters
+        self.scalar = accumulator(spec.dtype)
+        self.pointers = tuple(f.load(PTR, f.gep(pointers, at, PTR)) for at in range(spec.pointers))
+        self.m, self.n, self.k = map(self._number, (spec.m, spec.n, spec.k))
+        self.batch = tuple(map(self._number, spec.batch))
+        self.lhs = self._matrix(self.pointers[0], spec.lhs)
+        self.rhs = self._matrix(self.pointers[1], spec.rhs)
+        self._count()
+        self._take_scratch()
+
+    def _number(self, size: Size) -> Number:
+        if isinstance(size, int):
+            return size
+        return self.f.load(I64, self.f.gep(self.sizes, size.index, I64), invariant=True)
+
+    def _matrix(self, base: Value, strides: Strides) -> _Matrix:
+        batch = tuple(map(self._number, strides.batch))
+        first, second = self._number(strides.first), self._number(strides.second)
+        return _Matrix(base, batch, first, second, element(self.spec.dtype))
+
+    def _count(self) -> None:
+        f, tiling = self.f, self.tiling
+        self.chunks = greatest(f, parts(f, self.k, CHUNK), 1)
+        # Chunks of equal length, a multiple of eight, but the last.
+        even = parts(f, self.k, self.chunks)
+        self.chunk = greatest(f, mul(f, parts(f, even, 8), 8), 8)
+        self.tiles, self.panels = parts(f, self.m, tiling.rows), parts(f, self.n, tiling.columns)
+        self.block, self.group = self._number(tiling.block), self._number(tiling.group)
+        # Even tiles: the first ones have one row more than the others.
+        short = sub(f, mul(f, self.tiles, tiling.rows), self.m) if tiling.even else 0
+        self.tall = sub(f, self.tiles, short)
+
+    def _take_scratch(self) -> None:
+        # One panel of rhs, a block of panels of lhs, and the running totals of all tiles.
+        f, tiling = self.f, self.tiling
+        kept = 1 if self.chunks == 1 else mul(f, self.block, self.group)
+        counts = (
+            mul(f, self.chunk, tiling.columns),
+            mul(f, mul(f, self.block, self.chunk), lhs_width(self.tiling))
+            if tiling.pack_lhs
+            else 0,
+            mul(f, kept, tiling.rows * tiling.columns),
+        )
+        offsets: list[Number] = [0]
+        for count in counts:
+            # Each begins on a cache line.
+            lines = parts(f, mul(f, count, self.scalar.bytes), 64)
+            offsets.append(add(f, offsets[-1], mul(f, lines, 64)))
+        base = take_scratch(f, f.parameters[4], value(offsets[3]))
+        self.rhs_panel, self.lhs_panels, self.totals = (
+            f.gep(base, offset, I8) for offset in offsets[:3]
+        )
+
+    # The loops.
+
+    def task(self, index: Value) -> None:
+        """One block of tiles by one group of panels, over all of k."""
+        f = self.f
+        groups, blocks = parts(f, self.panels, self.group), parts(f, self.tiles, self.block)
+        rest = quotient(f, index, groups)
+        first_panel = mul(f, remainder(f, index, groups), self.group)
+        first_tile = mul(f, remainder(f, rest, blocks), self.block)
+        batch = self._unravel(quotient(f, rest, blocks))
+        tiles = first_tile, least(f, add(f, first_tile, self.block), self.tiles)
+        panels = first_panel, least(f, add(f, first_panel, self.group), self.panels)
+        if self.chunks == 1:
+            self._chunk(_Part(batch, tiles, panels, 0, self.k))
+            return
+        with f.loop(0, greatest(f, self.k, 1), self.chunk, name="chunk", unroll=1) as chunk:
+            depth = least(f, self.chunk, sub(f, self.k, chunk.index))
+            self._chunk(_Part(batch, tiles, panels, chunk.index, depth))
+
+    def _unravel(self, index: Number) -> tuple[Number, ...]:
+        places: list[Number] = []
+        for size in reversed(self.batch):
+            places.append(remainder(self.f, index, size))
+            index = quotient(self.f, index, size)
+        return tuple(reversed(places))
+
+    def _chunk(self, part: _Part) -> None:
+        f = self.f
+        if self.tiling.pack_lhs:
+            self._pack_block(part)
+        with f.loop(*part.panels, name="panel", unroll=1) as panel:
+            rhs, step = self._columns(part, mul(f, panel.index, self.tiling.columns))
+            with f.loop(*part.tiles, name="tile", unroll=1) as tile:
+                self._tile(part, tile.index, panel.index, rhs, step)
+
+    def _tile(self, part: _Part, tile: Value, panel: Value, rhs: Value, step: Number) -> None:
+        totals = self._totals(part, tile, panel)
+        self._multiply(part, tile, rhs, step, totals)
+        if self.chunks == 1:
+            self._finish(part, tile, panel, totals)
+            return
+        end = add(self.f, part.k, part.depth)
+        with self.f.when(self.f.icmp("eq", value(end), value(self.k)), name="last"):
+            self._finish(part, tile, panel, totals)
+
+    def _totals(self, part: _Part, tile: Value, panel: Value) -> Value:
+        if self.chunks == 1:
+            return self.totals
+        f = self.f
+        row = mul(f, sub(f, panel, part.panels[0]), self.block)
+        at = add(f, row, sub(f, tile, part.tiles[0]))
+        return f.gep(self.totals, mul(f, at, self.tiling.rows * self.tiling.columns), self.scalar)
+
+    # Rows: where a tile begins, and how many of its rows there are.
+
+    def _first_row(self, tile: Value) -> Number:
+        f, rows = self.f, self.tiling.rows
+        short = greatest(f, sub(f, tile, self.tall), 0) if self._two_heights else 0
+        return sub(f, mul(f, tile, rows), short)
+
+    def _rows_of(self, tile: Value) -> Number:
+        f, rows = self.f, self.tiling.rows
+        if self._two_heights:
+            return f.select(f.icmp("slt", tile, value(self.tall)), constant(I64, rows), rows - 1)
+        return rows if self.tiling.even else least(f, sub(f, self.m, mul(f, tile, rows)), rows)
+
+    @property
+    def _two_heights(self) -> bool:
+        return self.tiling.even and self.tall != self.tiles
+
+    # Packing.
+
+    def _pack_block(self, part: _Part) -> None:
+        # Rows that are neighbours in memory share cache lines from panel to panel: a few k's of all
+        # panels after each other, or lines a power of two apart would drive each other out.
+        f = self.f
+        step = 8 if self.lhs.first == 1 else greatest(f, part.depth, 1)
+        with f.loop(0, part.depth, step, name="slice", unroll=1) as start:
+            depth = least(f, sub(f, part.depth, start.index), step)
+            with f.loop(*part.tiles, name="packed", unroll=1) as tile:
+                self._pack_lhs(part, tile.index, start.index, depth)
+
+    def _pack_lhs(self, part: _Part, tile: Value, start: Value, depth: Number) -> None:
+        # The panel may hold some of the next tile's rows too: whole vectors are copied.
+        f, row = self.f, self._first_row(tile)
+        source = self.lhs.at(f, part.batch, row, add(f, part.k, start))
+        panel = self._lhs_panel(part, tile)
+        place = f.gep(panel, mul(f, start, lhs_width(self.tiling)), self.scalar)
+        self._call_packing("lhs", source, place, depth, sub(f, self.m, row))
+
+    def _lhs_panel(self, part: _Part, tile: Value) -> Value:
+        f = self.f
+        panel = mul(f, sub(f, tile, part.tiles[0]), mul(f, self.chunk, lhs_width(self.tiling)))
+        return f.gep(self.lhs_panels, panel, self.scalar)
+
+    def _columns(self, part: _Part, n: Number) -> tuple[Value, Number]:
+        """Where the columns from n on can be read, and the step between their k's."""
+        f, columns = self.f, self.tiling.columns
+        source = self.rhs.at(f, part.batch, part.k, n)
+        count = sub(f, self.n, n)
+        if self.tiling.pack_rhs:
+            self._call_packing("rhs", source, self.rhs_panel, part.depth, count)
+            return self.rhs_panel, columns
+        if self.n == 1 or (isinstance(self.n, int) and self.n % columns == 0):
+            return source, self.rhs.first
+        whole = f.icmp("sge", value(count), columns)
+        with f.when(f.not_(whole), name="edge"):
+            self._call_packing("rhs", source, self.rhs_panel, part.depth, count)
+        step = f.select(whole, value(self.rhs.first), columns)
+        return f.select(whole, source, self.rhs_panel), step
+
+    def _call_packing(
+        self, which: str, source: Value, panel: Value, depth: Number, count: Number
+    ) -> None:
+        strides = (self.lhs.first, self.lhs.second)
+        if which == "rhs":
+            strides = (self.rhs.second, self.rhs.first)
+        numbers = [value(number) for number in (depth, count, *strides)]
+        self.f.call(f"{self.f.name}.pack_{which}", VOID, (source, panel, *numbers))
+
+    # Multiplying.
+
+    def _multiply(self, part: _Part, tile: Value, rhs: Value, step: Number, totals: Value) -> None:
+        f = self.f
+        if self.tiling.pack_lhs:
+            lhs, row, along = self._lhs_panel(part, tile), 1, lhs_width(self.tiling)
+        else:
+            lhs = self.lhs.at(f, part.batch, self._first_row(tile), part.k)
+            row, along = self.lhs.first, self.lhs.second
+        first = f.icmp("eq", value(part.k), 0)
+        numbers = [value(number) for number in (self._rows_of(tile), row, along, step)]
+        operands = (lhs, rhs, totals, value(part.depth), first, *numbers)
+        rows = self.tiling.rows
+        if not self._two_heights:
+            f.call(self._tile_name(rows), VOID, operands)
+            return
+        tall = f.icmp("slt", tile, value(self.tall))
+        with f.when(tall, name="tall"):
+            f.call(self._tile_name(rows), VOID, operands)
+        with f.when(f.not_(tall), name="short"):
+            f.call(self._tile_name(rows - 1), VOID, operands)
+
+    def _tile_name(self, rows: int) -> str:
+        return f"{self.f.name}.tile{rows}x{self.tiling.columns}"
+
+    # The end of a tile.
+
+    def _finish(self, part: _Part, tile: Value, panel: Value, totals: Value) -> None:
+        """Hand every vector of a finished tile to the epilogue, row by row."""
+        f, columns = self.f, self.tiling.columns
+        n, first_row = mul(f, panel, columns), self._first_row(tile)
+        with f.loop(0, value(self._rows_of(tile)), name="row", unroll=1) as row:
+            sums = f.gep(totals, mul(f, row.index, columns), self.scalar)
+            self._row(part, value(add(f, first_row, row.index)), n, sums)
+
+    def _row(self, part: _Part, m: Value, n: Number, sums: Value) -> None:
+        f, columns = self.f, self.tiling.columns
+        if isinstance(self.n, int) and (self.n % columns == 0 or self.n < columns):
+            self._vectors(part, m, n, sums, min(self.n, columns))
+            return
+        count = sub(f, self.n, n)
+        f.if_else(
+            f.icmp("sge", value(count), columns),
+            lambda: self._vectors(part, m, n, sums, columns),
+            lambda: self._edge(part, m, n, sums, count),
+        )
+
+    def _vectors(
+        self, part: _Part, m: Value, n: Number, sums: Value, columns: int
+    ) -> tuple[Value, ...]:
+        """Emit the first `columns` of a row: whole vectors, and what is left under a mask."""
+        lanes = self.tiling.lanes
+        for column in range(0, columns, lanes):
+            left = columns - column
+            idle = constants(I1, tuple(int(lane < left) for lane in range(lanes)))
+            mask = idle if left < lanes else None
+            self._emit(part, m, add(self.f, n, column), sums, column, mask)
+        return ()
+
+    def _edge(
+        self, part: _Part, m: Value, n: Number, sums: Value, count: Number
+    ) -> tuple[Value, ...]:
+        """The same for the last columns, which do not fill a panel."""
+        f, lanes = self.f, self.tiling.lanes
+        if isinstance(self.n, int):
+            return self._vectors(part, m, n, sums, self.n % self.tiling.columns)
+        with f.loop(0, count, lanes, name="column", unroll=1) as column:
+            mask = f.mask(value(sub(f, count, column.index)), lanes)
+            self._emit(part, m, add(f, n, column.index), sums, column.index, mask)
+        return ()
+
+    def _emit(
+        self, part: _Part, m: Value, n: Number, sums: Value, column: Number, mask: Value | None
+    ) -> None:
+        f = self.f
+        total = f.load(self.scalar.with_lanes(self.tiling.lanes), f.gep(sums, column, self.scalar))
+        batch = tuple(map(value, part.batch))
+        self.epilogue(f, total, Place(self.pointers, self.sizes, batch, m, value(n), mask))
+
+    # The functions that the loops call.
+
+    def define_parts(self, module: Module) -> None:
+        """Define the packing and the tiles."""
+        spec, tiling = self.spec, self.tiling
+        if tiling.pack_lhs:
+            operand = Operand(spec.dtype, _static(spec.lhs.first), _static(spec.lhs.second))
+            define_packing(module, f"{self.f.name}.pack_lhs", operand, lhs_width(self.tiling))
+        if tiling.pack_rhs or not (isinstance(self.n, int) and self.n % tiling.columns == 0):
+            operand = Operand(spec.dtype, _static(spec.rhs.second), _static(spec.rhs.first))
+            define_packing(module, f"{self.f.name}.pack_rhs", operand, tiling.columns)
+        row, along = (
+            (1, lhs_width(self.tiling))
+            if tiling.pack_lhs
+            else (_static(spec.lhs.first), _static(spec.lhs.second))
+        )
+        for rows in (tiling.rows, tiling.rows - 1)[: 2 if self._two_heights else 1]:
+            shape = rows, tiling.vectors, tiling.lanes
+            tile = Tile(self.scalar, *shape, row, along, clamped=not tiling.even)
+            define_tile(module, self._tile_name(rows), tile)
+
+
+def _static(size: Size) -> int | None:
+    return size if isinstance(size, int) else None
+
+
+def _store(spec: ProductSpec) -> Epilogue:
+    """The epilogue that rounds to the dtype and stores in the third buffer."""
+    assert spec.out.second == 1 or spec.n == 1, "results must be contiguous along n"
+
+    def store(f: Function, sums: Value, place: Place) -> None:
+        def number(size: Size) -> Number:
+            at = 0 if isinstance(size, int) else size.index
+            return size if isinstance(size, int) else f.load(I64, f.gep(place.sizes, at, I64))
+
+        batch, first = tuple(map(number, spec.out.batch)), number(spec.out.first)
+        out = _Matrix(place.pointers[2], batch, first, 1, element(spec.dtype))
+        at = out.at(f, place.batch, place.m, place.n)
+        result = narrowed(f, sums, spec.dtype)
+        if place.mask is None:
+            f.store(result, at)
+        else:
+            f.masked_store(result, at, place.mask)
+
+    return store
+
+
+def take_scratch(f: Function, context: Value, bytes: Value) -> Value:
+    """Memory of the running thread, aligned to a cache line, through the call's context."""
+    return f.call_pointer(f.load(PTR, context), PTR, (context, bytes))

@@ -1,0 +1,258 @@
+"""What is the product to be made, and how is it cut into tiles, blocks and tasks?
+
+A `ProductSpec` says what: extents and strides, each known now or a parameter of the kernel. A
+`Tiling` says how: the register tile, what is packed, how much one task takes. Nothing here touches
+the bits of a result; a tiling only decides how fast it comes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product
+from math import prod
+
+from pellucid.core.dtype import DType, float32, float64, int32, int64, uint32, uint64
+from pellucid.engines.llvm.target import Isa
+
+CHUNK = 512
+"""The most k's in one chain of multiply-adds: part of the bit contract."""
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A number the kernel reads at run time: entry `index` of its sizes."""
+
+    index: int
+
+
+Size = int | Param
+
+
+@dataclass(frozen=True, slots=True)
+class Strides:
+    """Steps, in elements, along each batch axis, the first axis and the second axis of a matrix."""
+
+    batch: tuple[Size, ...]
+    first: Size
+    second: Size
+
+
+@dataclass(frozen=True, slots=True)
+class ProductSpec:
+    """out[b, m, n] = sum over k of lhs[b, m, k] * rhs[b, k, n], in `dtype`.
+
+    Strides are those of lhs as (m, k), rhs as (k, n) and, where no epilogue stores, out as (m, n).
+    `pointers` counts the kernel's buffers. A unit stride should be given as the int 1.
+    """
+
+    dtype: DType
+    batch: tuple[Size, ...]
+    m: Size
+    n: Size
+    k: Size
+    lhs: Strides
+    rhs: Strides
+    out: Strides
+    pointers: int = 3
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the extents are known."""
+        return all(isinstance(size, int) for size in (*self.batch, self.m, self.n, self.k))
+
+    def flipped(self) -> ProductSpec:
+        """The same product with the roles exchanged: out^T = rhs^T lhs^T, with the same bits.
+
+        Vectors run along n: worth it where n is 1, or where out is contiguous along m. The two
+        operands, and m and n as the epilogue sees them, change places.
+        """
+        lhs = Strides(self.rhs.batch, self.rhs.second, self.rhs.first)
+        rhs = Strides(self.lhs.batch, self.lhs.second, self.lhs.first)
+        out = Strides(self.out.batch, self.out.second, self.out.first)
+        return ProductSpec(
+            self.dtype, self.batch, self.n, self.m, self.k, lhs, rhs, out, self.pointers
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """How a product is cut.
+
+    The register tile is `rows` x (`vectors` * `lanes`). A task is `block` tiles of rows by `group`
+    panels of columns. `even`: the tiles of m differ by one row at most (m is known); otherwise all
+    have `rows` but the last.
+    """
+
+    rows: int
+    vectors: int
+    lanes: int
+    pack_lhs: bool
+    pack_rhs: bool
+    even: bool
+    block: Size
+    group: Size
+
+    @property
+    def columns(self) -> int:
+        """The columns of a tile, which are those of a panel."""
+        return self.vectors * self.lanes
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How a product of known size is launched.
+
+    A task takes `block` tiles by `group` panels, of which there are `tasks`; a thread is worth its
+    waking for `tasks_per_thread`, and asks its context for `scratch_bytes` at most.
+    """
+
+    block: int
+    group: int
+    tasks: int
+    tasks_per_thread: int
+    scratch_bytes: int
+
+
+def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0) -> Tiling:
+    """The tiling for `spec`: by its extents where they are known, else one that suits most.
+
+    With unknown extents, `block` and `group` name the parameters; `cut` gives their numbers.
+    """
+    lanes = 1 if (spec.m, spec.n) == (1, 1) else isa.lanes(_accumulator_bits(spec.dtype))
+    pack_rhs = _packs_rhs(spec)
+    rows, vectors = _register_tile(spec, isa, lanes, pack_rhs)
+    pack_lhs = _packs_lhs(spec, vectors * lanes)
+    if not spec.is_static:
+        return Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, spec.m == 1, block, group)
+    batch, m, n, k = _extents(spec)
+    # Tiles as even as can be: 128 rows are 18 tiles of 6 and 4 of 5, not 21 and one of 2.
+    rows = -(-m // -(-m // rows)) if m else rows
+    tiling = Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, True, 1, 1)
+    made = cut(spec.dtype, tiling, batch, m, n, k)
+    return replace(tiling, block=made.block, group=made.group)
+
+
+def cut(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) -> Cut:
+    """The launch of a size-generic product, whose tiling leaves block and group open.
+
+    The cheapest of a few ways: packing repeated for each block or group costs time, and so do tasks
+    too few or too uneven to share out, and a block of lhs too large for the second-level cache.
+    """
+    tiles, panels = _tiles_and_panels(tiling, m, n)
+    blocks, groups = _ways(tiles), _ways(panels)
+    deep = min(k, CHUNK) * tiling.rows * 4
+    fits = [block for block in blocks if block * deep <= _CACHED] or [blocks[-1]]
+    ways = ((block, group) for block, group in product(fits, groups))
+    block, group = min(ways, key=lambda way: _cost(tiling, batch, tiles, panels, k, *way))
+    return _launch(dtype, replace(tiling, block=block, group=group), batch, m, n, k)
+
+
+def static_cut(spec: ProductSpec, tiling: Tiling) -> Cut:
+    """The launch of a static product."""
+    return _launch(spec.dtype, tiling, *_extents(spec))
+
+
+def chunk_length(k: int) -> int:
+    """The length of the chunks of k, but of the last.
+
+    >>> chunk_length(784), chunk_length(512), chunk_length(513)
+    (392, 512, 264)
+    """
+    even = -(-k // max(1, -(-k // CHUNK)))
+    return max(8, -(-even // 8) * 8)
+
+
+def lhs_width(tiling: Tiling) -> int:
+    """The columns of a packed panel of lhs: its rows, in whole vectors."""
+    return -(-tiling.rows // tiling.lanes) * tiling.lanes
+
+
+def _launch(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) -> Cut:
+    block, group = _known(tiling.block), _known(tiling.group)
+    tiles, panels = _tiles_and_panels(tiling, m, n)
+    tasks = batch * -(-tiles // block) * -(-panels // group)
+    products = block * tiling.rows * group * tiling.columns * max(k, 1)
+    chunk = chunk_length(k)
+    counts = (
+        chunk * tiling.columns,
+        tiling.pack_lhs * block * chunk * lhs_width(tiling),
+        block * group * tiling.rows * tiling.columns,
+    )
+    bytes = [-(-count * _accumulator_bits(dtype) // 512) * 64 for count in counts]
+    return Cut(block, group, tasks, -(-_WORTH_A_THREAD // products), sum(bytes))
+
+
+def _tiles_and_panels(tiling: Tiling, m: int, n: int) -> tuple[int, int]:
+    return -(-m // tiling.rows), -(-n // tiling.columns)
+
+
+# Bytes of lhs that a block may take of the second-level cache.
+_CACHED = 400_000
+# Multiplications.
+_WORTH_A_THREAD = 100_000
+# In vector multiply-adds: what a task costs to hand out, and a vector of either to pack.
+_TASK, _LHS, _RHS = 4000, 8, 10
+
+
+def _cost(
+    tiling: Tiling, batch: int, tiles: int, panels: int, k: int, block: int, group: int
+) -> float:
+    blocks, groups = -(-tiles // block), -(-panels // group)
+    tasks = batch * blocks * groups
+    work = block * group * tiling.rows * tiling.vectors * k
+    packed_lhs = tiling.pack_lhs * block * tiling.rows * k / tiling.lanes * _LHS
+    packed_rhs = tiling.pack_rhs * group * tiling.vectors * k * _RHS
+    return (work + packed_lhs + packed_rhs) * (tasks + 0.5) + _TASK * tasks
+
+
+def _ways(count: int) -> list[int]:
+    """Sizes of equal parts of `count`, from all of it down; 1 where there is nothing."""
+    count = max(count, 1)
+    return sorted({-(-count // parts) for parts in _PARTS if parts <= count}, reverse=True)
+
+
+_PARTS = (*range(1, 9), 10, 12, 14, 16, 20, 24, 32, 48, 64, 96, 128, 256, 512, 1024)
+
+
+def _register_tile(spec: ProductSpec, isa: Isa, lanes: int, packed: bool) -> tuple[int, int]:
+    # rows * vectors sums, a vector of rhs each and one broadcast of lhs must fit the registers.
+    tallest, widest = {"avx512": (14, 2), "avx2": (6, 2)}.get(isa.name, (4, 2))
+    needed = -(-spec.n // lanes) if isinstance(spec.n, int) else widest
+    if needed <= 1 and spec.m != 1:
+        return (isa.registers - 4, 1)
+    if isinstance(spec.m, int) and spec.m < tallest - 1:
+        rows = max(1, spec.m)
+        room = (8 if not packed else 4) if rows == 1 else (isa.registers - 1) // (rows + 1)
+        return rows, max(1, min(room, 8, needed if isinstance(spec.n, int) else room))
+    return tallest, widest
+
+
+def _packs_rhs(spec: ProductSpec) -> bool:
+    # Packing pays once a panel is used by a few tiles of rows.
+    few = isinstance(spec.m, int) and spec.m <= 12
+    lies_well = spec.rhs.second == 1 or (spec.m, spec.n) == (1, 1)
+    return not (few and lies_well and spec.dtype in _NATIVE)
+
+
+def _packs_lhs(spec: ProductSpec, columns: int) -> bool:
+    if spec.dtype not in _NATIVE:
+        return True
+    one_panel = isinstance(spec.n, int) and spec.n <= columns
+    return spec.lhs.second != 1 and spec.m != 1 and not one_panel
+
+
+_NATIVE = (float32, float64, int32, uint32, int64, uint64)
+"""Dtypes whose accumulator is themselves, so that a tile may read them where they lie."""
+
+
+def _accumulator_bits(dtype: DType) -> int:
+    return 64 if dtype.bits == 64 else 32
+
+
+def _extents(spec: ProductSpec) -> tuple[int, int, int, int]:
+    return prod(map(_known, spec.batch)), _known(spec.m), _known(spec.n), _known(spec.k)
+
+
+def _known(size: Size) -> int:
+    assert isinstance(size, int), "this is asked of static products only"
+    return size
