@@ -166,7 +166,10 @@ def _movement() -> dict[str, list[Case]]:
         "transpose": [Case(op["transpose"], (x[i],), {"permutation": p}) for i, p in transpose],
         "constant": [
             Case(op["constant"], (), {"dtype": d, "shape": (2,), "value": v})
-            for d, v in ((float64, "-0.0"), (bfloat16, "0.5"), (bool_, "True"), (int64, str(2**62)))
+            for d, v in (
+                (float64, "0.0"), (float64, "-0.0"), (float64, "1.0"), (bfloat16, "0.5"),
+                (bool_, "True"), (bool_, "False"), (int64, str(2**62)), (int64, "1"),
+            )
         ] + [Case(op["constant"], (), {"dtype": float32, "shape": (3,), "value": raw})],
         "iota": [
             Case(op["iota"], (), {"dtype": d, "shape": s, "axis": a})
