@@ -355,6 +355,12 @@ def test_training_step_is_one_kernel_for_each_product_and_reduction():
         assert same_bits(ours, expected)
 
 
+def test_text_is_the_same_each_time():
+    graph = clean(training_step())
+    texts = {print_graph(fuse(again)) for again in (graph, clean(training_step()), graph)}
+    assert len(texts) == 1
+
+
 def test_stage_is_called_fuse():
     with recording() as record:
         fuse(graph_of(lambda x: neg(exp(x)), (3,)))

@@ -10,6 +10,7 @@ one another.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -39,7 +40,7 @@ class Layout:
         self.dtype: DType = type.dtype
         self.shape: tuple[int, ...] = static_shape(type.shape, "a tensor in memory")
         self.strides = strides
-        self.nbytes: int = int(np.prod(self.shape, dtype=np.int64)) * type.dtype.bytes
+        self.nbytes: int = prod(self.shape) * type.dtype.bytes
         self.dense = strides == dense_strides(self.shape)
 
     def __repr__(self) -> str:

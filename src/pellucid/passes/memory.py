@@ -1,4 +1,4 @@
-"""Where does each value lie while a graph runs? In an input, an output, or at an offset of one arena.
+"""Where does each value lie while a graph runs? In an input, an output, or in one arena.
 
 A value that is an output is written there at once; every other one lives from the node that makes
 it to the last that reads it, and shares the arena with those that live at other times. Where a
@@ -68,8 +68,7 @@ class MemoryPlan:
         number = graph.numbering
         lines = [f"arena {self.arena_bytes} bytes, peak {self.peak_bytes} at node {self.peak_node}"]
         lines += [f"  alive at the peak: {name} {size} bytes" for name, size in self.held]
-        for value, place in self.places.items():
-            lines.append(f"  %{number[value]}: {value.type} at {place}")
+        lines += [f"  %{n}: {value.type} at {self.places[value]}" for value, n in number.items()]
         for title, copies in (("before", self.before), ("after", self.after)):
             lines += [f"  copy {title}: {c.source} -> {c.target}, {c.value.type}" for c in copies]
         return "\n".join(lines)
@@ -186,9 +185,11 @@ class _Planner:
     def _give_block(self, value: Value, at: int, last: dict[Value, int]) -> None:
         end = len(self.graph.nodes) if value in self.graph.outputs else last[value]
         node, size = self.graph.nodes[at], value_bytes(value)
+        # A result that nothing reads ends here too, but its sibling may not lie on it.
+        siblings = [self.of_value.get(result) for result in self.graph.results[at]]
         for operand in dict.fromkeys(node.operands):
             block = self.of_value.get(operand)
-            if block is None or block.last != at or block.bytes < size:
+            if block is None or block.last != at or block in siblings:
                 continue
             if reads_in_place(node, operand, value):
                 block.last = end

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import math
+import mmap
 import re
+import sys
 from dataclasses import replace
 from functools import cache
 
@@ -199,7 +201,9 @@ def test_each_result_is_the_chain_of_the_contract(shape, isa):
 
 
 @pytest.mark.parametrize("layouts", ["NT", "TN", "TT", "SN", "NS", "SS", "TS"])
-@pytest.mark.parametrize("shape", [(13, 37, 45), (1, 70, 33), (64, 10, 600), (4, 4, 4)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(13, 37, 45), (1, 70, 33), (1, 64, 1024), (64, 10, 600), (4, 4, 4)], ids=str
+)
 def test_layout_changes_no_bit(layouts, shape):
     m, n, k = shape
     lhs, rhs = random((m, k)), random((k, n), seed=1)
@@ -296,6 +300,37 @@ def test_nothing_outside_the_result_is_written():
     outside[1:8, 2:11] = False
     assert (around[outside] == 7).all()
     np.testing.assert_array_equal(around[1:8, 2:11], multiply(lhs, rhs))
+
+
+def before_a_wall(array):
+    """A copy that ends where the next page may not be touched."""
+    pages = -(-max(array.nbytes, 1) // mmap.PAGESIZE)
+    memory = mmap.mmap(-1, (pages + 1) * mmap.PAGESIZE)
+    buffer = np.frombuffer(memory, np.uint8)
+    wall = buffer.ctypes.data + pages * mmap.PAGESIZE
+    libc = ctypes.CDLL(None)
+    assert not libc.mprotect(ctypes.c_void_p(wall), mmap.PAGESIZE, 0)
+    start = pages * mmap.PAGESIZE - array.nbytes
+    found = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    found[...] = array
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mprotect as Linux has it")
+@pytest.mark.parametrize("layouts", ["NN", "NT", "TN", "TT"])
+@pytest.mark.parametrize(
+    "shape", [(7, 13, 9), (1, 70, 5), (5, 1, 9), (13, 16, 520), (2, 3, 1)], ids=str
+)
+def test_nothing_beyond_the_operands_is_read(layouts, shape):
+    m, n, k = shape
+    lhs, rhs = random((m, k)), random((k, n), seed=1)
+    expected = multiply(lhs, rhs)
+    walled = [
+        before_a_wall(array.T).T if layout == "T" else before_a_wall(array)
+        for array, layout in zip((lhs, rhs), layouts, strict=True)
+    ]
+    same(multiply(*walled, out=before_a_wall(expected * 0)), expected)
+    same(multiply_generic(*walled), expected)
 
 
 def bias_and_relu(f: Function, sums: Value, place: Place) -> None:

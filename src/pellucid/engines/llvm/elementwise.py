@@ -98,17 +98,14 @@ def larger(f: Function, dtype: DType, lhs: Value, rhs: Value) -> Value:
     """The larger of two; NaN if either is NaN."""
     if not dtype.is_floating:
         return f.min_max("umax" if dtype.kind == "uint" else "smax", lhs, rhs)
-    # x86's maximum gives its second operand where one is NaN; the other NaN is looked for.
-    either = f.select(f.fcmp("ogt", lhs, rhs), lhs, rhs)
-    return f.select(f.fcmp("uno", lhs, lhs), lhs, either)
+    return _or_nan(f, lhs, rhs, f.select(f.fcmp("ogt", lhs, rhs), lhs, rhs))
 
 
 def smaller(f: Function, dtype: DType, lhs: Value, rhs: Value) -> Value:
     """The smaller of two; NaN if either is NaN."""
     if not dtype.is_floating:
         return f.min_max("umin" if dtype.kind == "uint" else "smin", lhs, rhs)
-    either = f.select(f.fcmp("olt", lhs, rhs), lhs, rhs)
-    return f.select(f.fcmp("uno", lhs, lhs), lhs, either)
+    return _or_nan(f, lhs, rhs, f.select(f.fcmp("olt", lhs, rhs), lhs, rhs))
 
 
 def plus(f: Function, dtype: DType, lhs: Value, rhs: Value) -> Value:
@@ -131,6 +128,12 @@ def cast(f: Function, value: Value, source: DType, target: DType) -> Value:
     if source.is_floating:
         return _clamped(f, value, target)
     return _resized(f, value, source, register_type(target))
+
+
+def _or_nan(f: Function, lhs: Value, rhs: Value, chosen: Value) -> Value:
+    # A sum with NaN is NaN. Choosing lhs or rhs once more would do too, but LLVM writes a choice
+    # between a value and what was read from memory with a masked store, which can be very slow.
+    return f.select(f.fcmp("uno", lhs, rhs), f.fadd(lhs, rhs), chosen)
 
 
 def _is_narrow(dtype: DType) -> bool:

@@ -58,12 +58,15 @@ class Operand:
     """How packing reads an operand: its dtype, and the strides (in elements) of its two axes.
 
     `across` is the stride of the axis that makes up a panel's width (m or n), `along` that of k;
-    None is a stride known only at run time.
+    None is a stride known only at run time. `whole`: every panel is full, so that no edge need be
+    provided for; `even`: so is every chunk of k a multiple of four.
     """
 
     dtype: DType
     across: int | None
     along: int | None
+    whole: bool = False
+    even: bool = False
 
 
 def define_packing(module: Module, name: str, operand: Operand, width: int) -> None:
@@ -78,7 +81,7 @@ def define_packing(module: Module, name: str, operand: Operand, width: int) -> N
         across if operand.across is None else operand.across,
         along if operand.along is None else operand.along,
     )
-    packing = _Packing(f, operand.dtype, *steps, width, source, panel, depth, count)
+    packing = _Packing(f, operand, *steps, width, source, panel, depth, count)
     if operand.across == 1:
         packing.copy_rows()
     elif operand.along == 1:
@@ -91,7 +94,7 @@ def define_packing(module: Module, name: str, operand: Operand, width: int) -> N
 @dataclass(frozen=True)
 class _Packing:
     f: Function
-    dtype: DType
+    operand: Operand
     across: Number
     along: Number
     width: int
@@ -102,11 +105,14 @@ class _Packing:
 
     @property
     def lanes(self) -> int:
-        return min(self.width, self.f.isa.lanes(accumulator(self.dtype).bits))
+        return min(self.width, self.f.isa.lanes(accumulator(self.operand.dtype).bits))
 
     def copy_rows(self) -> None:
         """Neighbours in memory are neighbours in the panel: copy vectors."""
         f = self.f
+        if self.operand.whole:
+            self._copy(masked=False)
+            return
         f.if_else(
             f.icmp("sge", self.count, self.width),
             lambda: self._copy(masked=False),
@@ -115,15 +121,16 @@ class _Packing:
 
     def transpose(self) -> None:
         """Each column lies along k in memory: read small squares, turn them, store them."""
-        f, inner = self.f, min(self.lanes, 128 // accumulator(self.dtype).bits)
-        square = f.and_(self.depth, -inner)
+        f, inner = self.f, min(self.lanes, 128 // accumulator(self.operand.dtype).bits)
+        square = self.depth if self.operand.even else f.and_(self.depth, -inner)
         with f.loop(0, self.width, self.lanes, name="column") as block:
             columns = self._columns(block.index)
             with f.loop(0, square, inner, name="k", unroll=1) as k:
                 pieces = [self._load(f.gep(at, k.index, self._memory), inner) for at in columns]
                 for offset, row in enumerate(turned(f, pieces)):
                     self._store(row, add(f, k.index, offset), block.index)
-        self.gather(square)
+        if not self.operand.even:
+            self.gather(square)
 
     def gather(self, first: Value | int) -> None:
         """Any strides: element by element, for k from `first` on."""
@@ -132,11 +139,9 @@ class _Packing:
             columns = self._columns(block.index)
             with f.loop(first, self.depth, name="k", unroll=1) as k:
                 step = mul(f, k.index, self.along)
-                vector = undefined(self._memory.with_lanes(lanes))
-                for lane, at in enumerate(columns):
-                    one = f.load(self._memory, f.gep(at, step, self._memory))
-                    vector = f.insert(vector, one, lane) if lanes > 1 else one
-                self._store(widened(f, vector, self.dtype), k.index, block.index)
+                elements = [f.load(self._memory, f.gep(at, step, self._memory)) for at in columns]
+                vector = widened(f, _gathered(f, elements), self.operand.dtype)
+                self._store(vector, k.index, block.index)
 
     def _copy(self, masked: bool) -> tuple[Value, ...]:
         f, lanes = self.f, self.lanes
@@ -149,16 +154,19 @@ class _Packing:
         return ()
 
     def _columns(self, first: Value) -> list[Value]:
-        # A column beyond the last repeats the last: it is computed with and never stored.
-        f, last = self.f, self.f.sub(self.count, 1)
-        numbers = [least(f, add(f, first, lane), last) for lane in range(self.lanes)]
+        f, lanes = self.f, range(self.lanes)
+        numbers = [add(f, first, lane) for lane in lanes]
+        if not self.operand.whole:
+            # A column beyond the last repeats the last: it is computed with and never stored.
+            last = f.sub(self.count, 1)
+            numbers = [least(f, number, last) for number in numbers]
         strides = [mul(f, number, self.across) for number in numbers]
         return [f.gep(self.source, stride, self._memory) for stride in strides]
 
     def _load(self, at: Value, lanes: int, mask: Value | None = None) -> Value:
         type = self._memory.with_lanes(lanes)
         raw = self.f.masked_load(type, at, mask) if mask else self.f.load(type, at)
-        return widened(self.f, raw, self.dtype)
+        return widened(self.f, raw, self.operand.dtype)
 
     def _store(self, vector: Value, k: Number, column: Number) -> None:
         f = self.f
@@ -167,7 +175,7 @@ class _Packing:
 
     @property
     def _memory(self) -> Type:
-        return element(self.dtype)
+        return element(self.operand.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +183,8 @@ class Tile:
     """A register tile: `rows` x `vectors` vectors of `lanes` sums, and how lhs is read.
 
     `row` and `along` are the strides of lhs between rows and between k's; None: at run time.
-    `clamped`: the last rows may be missing, and repeat the last one that exists.
+    `clamped`: the last rows may be missing, and repeat the last one that exists. `turned`: there is
+    one row, and rhs is read where it lies, each column along k; the last columns may be missing.
     """
 
     scalar: Type
@@ -185,6 +194,7 @@ class Tile:
     row: int | None
     along: int | None
     clamped: bool = False
+    turned: bool = False
 
     @property
     def columns(self) -> int:
@@ -196,14 +206,15 @@ def define_tile(module: Module, name: str, tile: Tile) -> None:
     """Define `name(lhs, rhs, totals, depth, first, count, row, along, step)` for one chunk of k.
 
     `totals` (rows x columns, dense) becomes the chunk's sums where `first`, else grows by them;
-    `step` is the stride of rhs between k's; its columns are neighbours.
+    `step` is the stride of rhs between k's; its columns are neighbours. `count` rows exist. Where
+    the tile is turned, `step` is the stride between columns, of which `count` exist.
     """
     pointers = [("lhs", PTR), ("rhs", PTR), ("totals", PTR)]
     numbers = [("count", I64), ("row", I64), ("along", I64), ("step", I64)]
     signature = [*pointers, ("depth", I64), ("first", I1), *numbers]
-    f = module.function(name, VOID, signature)
+    f = module.function(name, VOID, signature, internal=True)
     _, _, totals, _, first, *_ = f.parameters
-    sums = _chain(f, tile)
+    sums = _turned_chain(f, tile) if tile.turned else _chain(f, tile)
     places = [
         f.gep(totals, row * tile.columns + vector * tile.lanes, tile.scalar)
         for row in range(tile.rows)
@@ -238,6 +249,54 @@ def _chain(f: Function, tile: Tile) -> tuple[Value, ...]:
             sums += [_multiply_add(f, factor, column, acc) for column, acc in pairs]
         k.next(*sums)
     return k.results
+
+
+def _turned_chain(f: Function, tile: Tile) -> tuple[Value, ...]:
+    # The same chain for one row: small squares of rhs are turned in registers, k by k.
+    lhs, rhs, _, depth, _, count, _, along_stride, step = f.parameters
+    along = along_stride if tile.along is None else tile.along
+    last, inner = f.sub(count, 1), min(tile.lanes, 128 // tile.scalar.bits)
+    numbers = [least(f, constant(I64, column), last) for column in range(tile.columns)]
+    columns = [f.gep(rhs, mul(f, number, step), tile.scalar) for number in numbers]
+    square = f.and_(depth, -inner)
+    accs = [constant(tile.scalar.with_lanes(tile.lanes), 0)] * tile.vectors
+    for first, end, width in ((constant(I64, 0), square, inner), (square, depth, 1)):
+        with f.loop(first, end, width, accs=accs, name="k", unroll=1) as k:
+            factors = [
+                f.load(tile.scalar, f.gep(lhs, mul(f, add(f, k.index, at), along), tile.scalar))
+                for at in range(width)
+            ]
+            sums: list[Value] = []
+            for v, acc in enumerate(k.accs):
+                mine = columns[v * tile.lanes : (v + 1) * tile.lanes]
+                sums.append(_turned_steps(f, tile, mine, k.index, factors, acc))
+            k.next(*sums)
+        accs = list(k.results)
+    return tuple(accs)
+
+
+def _turned_steps(
+    f: Function,
+    tile: Tile,
+    columns: Sequence[Value],
+    k: Value,
+    factors: Sequence[Value],
+    acc: Value,
+) -> Value:
+    """A few steps of one vector's chain: one for each factor, from k on."""
+    type = tile.scalar.with_lanes(len(factors))
+    pieces = [f.load(type, f.gep(column, k, tile.scalar)) for column in columns]
+    vectors = turned(f, pieces)
+    for factor, vector in zip(factors, vectors, strict=True):
+        acc = _multiply_add(f, f.splat(factor, vector.type), vector, acc)
+    return acc
+
+
+def _gathered(f: Function, elements: Sequence[Value]) -> Value:
+    vector = undefined(elements[0].type.with_lanes(len(elements)))
+    for lane, one in enumerate(elements):
+        vector = f.insert(vector, one, lane) if len(elements) > 1 else one
+    return vector
 
 
 def _grown(
@@ -284,7 +343,7 @@ def turned(f: Function, pieces: Sequence[Value]) -> list[Value]:
     """
     inner = pieces[0].type.lanes
     if inner == 1:
-        return [_concatenated(f, pieces)]
+        return [_gathered(f, pieces)]
     rows = [_concatenated(f, pieces[r::inner]) for r in range(inner)]
     if inner == 2:
         return [_weave(f, rows[0], rows[1], 2, pick) for pick in ((0, 2), (1, 3))]

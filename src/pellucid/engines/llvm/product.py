@@ -113,6 +113,18 @@ class _Part:
     depth: Number
 
 
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """The columns of a panel: where they can be read, the step to the next, how many exist.
+
+    The step leads to the next k, or to the next column where the tile turns them itself.
+    """
+
+    at: Value
+    step: Number
+    count: Number
+
+
 class _Kernel:
     """The numbers that all tasks share, and the loops of a task from the outside in."""
 
@@ -141,7 +153,8 @@ class _Kernel:
     def _count(self) -> None:
         f, tiling = self.f, self.tiling
         self.chunks = greatest(f, parts(f, self.k, CHUNK), 1)
-        # Chunks of equal length, a multiple of eight, but the last.
+        # Chunks of equal length, a multiple of eight, but the last: `tiling.chunk_length` of a k
+        # that may be known only at run time.
         even = parts(f, self.k, self.chunks)
         self.chunk = greatest(f, mul(f, parts(f, even, 8), 8), 8)
         self.tiles, self.panels = parts(f, self.m, tiling.rows), parts(f, self.n, tiling.columns)
@@ -202,13 +215,13 @@ class _Kernel:
         if self.tiling.pack_lhs:
             self._pack_block(part)
         with f.loop(*part.panels, name="panel", unroll=1) as panel:
-            rhs, step = self._columns(part, mul(f, panel.index, self.tiling.columns))
+            columns = self._columns(part, mul(f, panel.index, self.tiling.columns))
             with f.loop(*part.tiles, name="tile", unroll=1) as tile:
-                self._tile(part, tile.index, panel.index, rhs, step)
+                self._tile(part, tile.index, panel.index, columns)
 
-    def _tile(self, part: _Part, tile: Value, panel: Value, rhs: Value, step: Number) -> None:
+    def _tile(self, part: _Part, tile: Value, panel: Value, columns: _Columns) -> None:
         totals = self._totals(part, tile, panel)
-        self._multiply(part, tile, rhs, step, totals)
+        self._multiply(part, tile, columns, totals)
         if self.chunks == 1:
             self._finish(part, tile, panel, totals)
             return
@@ -266,21 +279,23 @@ class _Kernel:
         panel = mul(f, sub(f, tile, part.tiles[0]), mul(f, self.chunk, lhs_width(self.tiling)))
         return f.gep(self.lhs_panels, panel, self.scalar)
 
-    def _columns(self, part: _Part, n: Number) -> tuple[Value, Number]:
-        """Where the columns from n on can be read, and the step between their k's."""
+    def _columns(self, part: _Part, n: Number) -> _Columns:
+        """The columns from n on, packed if need be."""
         f, columns = self.f, self.tiling.columns
         source = self.rhs.at(f, part.batch, part.k, n)
         count = sub(f, self.n, n)
+        if self.tiling.turned:
+            return _Columns(source, self.rhs.second, count)
         if self.tiling.pack_rhs:
             self._call_packing("rhs", source, self.rhs_panel, part.depth, count)
-            return self.rhs_panel, columns
-        if self.n == 1 or (isinstance(self.n, int) and self.n % columns == 0):
-            return source, self.rhs.first
+            return _Columns(self.rhs_panel, columns, count)
+        if _divides(columns, self.spec.n):
+            return _Columns(source, self.rhs.first, count)
         whole = f.icmp("sge", value(count), columns)
         with f.when(f.not_(whole), name="edge"):
             self._call_packing("rhs", source, self.rhs_panel, part.depth, count)
         step = f.select(whole, value(self.rhs.first), columns)
-        return f.select(whole, source, self.rhs_panel), step
+        return _Columns(f.select(whole, source, self.rhs_panel), step, count)
 
     def _call_packing(
         self, which: str, source: Value, panel: Value, depth: Number, count: Number
@@ -293,7 +308,7 @@ class _Kernel:
 
     # Multiplying.
 
-    def _multiply(self, part: _Part, tile: Value, rhs: Value, step: Number, totals: Value) -> None:
+    def _multiply(self, part: _Part, tile: Value, columns: _Columns, totals: Value) -> None:
         f = self.f
         if self.tiling.pack_lhs:
             lhs, row, along = self._lhs_panel(part, tile), 1, lhs_width(self.tiling)
@@ -301,8 +316,9 @@ class _Kernel:
             lhs = self.lhs.at(f, part.batch, self._first_row(tile), part.k)
             row, along = self.lhs.first, self.lhs.second
         first = f.icmp("eq", value(part.k), 0)
-        numbers = [value(number) for number in (self._rows_of(tile), row, along, step)]
-        operands = (lhs, rhs, totals, value(part.depth), first, *numbers)
+        count = columns.count if self.tiling.turned else self._rows_of(tile)
+        numbers = [value(number) for number in (count, row, along, columns.step)]
+        operands = (lhs, columns.at, totals, value(part.depth), first, *numbers)
         rows = self.tiling.rows
         if not self._two_heights:
             f.call(self._tile_name(rows), VOID, operands)
@@ -376,10 +392,13 @@ class _Kernel:
         """Define the packing and the tiles."""
         spec, tiling = self.spec, self.tiling
         if tiling.pack_lhs:
-            operand = Operand(spec.dtype, _static(spec.lhs.first), _static(spec.lhs.second))
+            strides = _static(spec.lhs.first), _static(spec.lhs.second)
+            operand = Operand(spec.dtype, *strides, even=_divides(4, spec.k))
             define_packing(module, f"{self.f.name}.pack_lhs", operand, lhs_width(self.tiling))
-        if tiling.pack_rhs or not (isinstance(self.n, int) and self.n % tiling.columns == 0):
-            operand = Operand(spec.dtype, _static(spec.rhs.second), _static(spec.rhs.first))
+        whole = _divides(tiling.columns, spec.n)
+        if tiling.pack_rhs or not (whole or tiling.turned):
+            strides = _static(spec.rhs.second), _static(spec.rhs.first)
+            operand = Operand(spec.dtype, *strides, whole, _divides(4, spec.k))
             define_packing(module, f"{self.f.name}.pack_rhs", operand, tiling.columns)
         row, along = (
             (1, lhs_width(self.tiling))
@@ -388,12 +407,16 @@ class _Kernel:
         )
         for rows in (tiling.rows, tiling.rows - 1)[: 2 if self._two_heights else 1]:
             shape = rows, tiling.vectors, tiling.lanes
-            tile = Tile(self.scalar, *shape, row, along, clamped=not tiling.even)
+            tile = Tile(self.scalar, *shape, row, along, not tiling.even, tiling.turned)
             define_tile(module, self._tile_name(rows), tile)
 
 
 def _static(size: Size) -> int | None:
     return size if isinstance(size, int) else None
+
+
+def _divides(part: int, size: Size) -> bool:
+    return isinstance(size, int) and size % part == 0
 
 
 def _store(spec: ProductSpec) -> Epilogue:

@@ -80,7 +80,8 @@ class Tiling:
 
     The register tile is `rows` x (`vectors` * `lanes`). A task is `block` tiles of rows by `group`
     panels of columns. `even`: the tiles of m differ by one row at most (m is known); otherwise all
-    have `rows` but the last.
+    have `rows` but the last. `turned`: there is one row, and the columns of rhs lie along k: they
+    are turned in registers.
     """
 
     rows: int
@@ -91,6 +92,7 @@ class Tiling:
     even: bool
     block: Size
     group: Size
+    turned: bool = False
 
     @property
     def columns(self) -> int:
@@ -119,15 +121,16 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
     With unknown extents, `block` and `group` name the parameters; `cut` gives their numbers.
     """
     lanes = 1 if (spec.m, spec.n) == (1, 1) else isa.lanes(_accumulator_bits(spec.dtype))
-    pack_rhs = _packs_rhs(spec)
-    rows, vectors = _register_tile(spec, isa, lanes, pack_rhs)
+    turned = _turns_rhs(spec)
+    pack_rhs = _packs_rhs(spec) and not turned
+    rows, vectors = _register_tile(spec, isa, lanes, pack_rhs or turned)
     pack_lhs = _packs_lhs(spec, vectors * lanes)
     if not spec.is_static:
-        return Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, spec.m == 1, block, group)
+        return Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, spec.m == 1, block, group, turned)
     batch, m, n, k = _extents(spec)
     # Tiles as even as can be: 128 rows are 18 tiles of 6 and 4 of 5, not 21 and one of 2.
     rows = -(-m // -(-m // rows)) if m else rows
-    tiling = Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, True, 1, 1)
+    tiling = Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, True, 1, 1, turned)
     made = cut(spec.dtype, tiling, batch, m, n, k)
     return replace(tiling, block=made.block, group=made.group)
 
@@ -232,6 +235,11 @@ def _packs_rhs(spec: ProductSpec) -> bool:
     few = isinstance(spec.m, int) and spec.m <= 12
     lies_well = spec.rhs.second == 1 or (spec.m, spec.n) == (1, 1)
     return not (few and lies_well and spec.dtype in _NATIVE)
+
+
+def _turns_rhs(spec: ProductSpec) -> bool:
+    one_row = spec.m == 1 and spec.n != 1
+    return one_row and spec.rhs.first == 1 and spec.rhs.second != 1 and spec.dtype in _NATIVE
 
 
 def _packs_lhs(spec: ProductSpec, columns: int) -> bool:

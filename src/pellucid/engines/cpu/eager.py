@@ -1,0 +1,307 @@
+"""How does one op run at once, whatever its sizes? By a kernel that takes sizes and strides.
+
+The op is realised for the operands at hand, then its numbers are made parameters (`loops.generic`):
+what is left is the class of the call, for which there is one compiled kernel. A launch keeps the
+kernel's address and the numbers of its layouts; a call of it is one native call with one argument,
+for each further one costs a tenth of a microsecond.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Callable, Mapping
+from ctypes import CFUNCTYPE, PYFUNCTYPE, c_char_p
+from dataclasses import dataclass, replace
+from functools import cache
+from math import prod
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from pellucid.core.dtype import DType
+from pellucid.core.shape import Axes
+from pellucid.engines.base import Layout, layout, unsupported
+from pellucid.engines.cpu.pool import Step, Steps, pool
+from pellucid.engines.cpu.rules import ENGINE, UNSUPPORTED, kernel_name, supported_ops
+from pellucid.engines.llvm import cache as code_cache
+from pellucid.engines.llvm.contract import plan_contraction
+from pellucid.engines.llvm.jit import Code
+from pellucid.engines.llvm.lower import lower
+from pellucid.engines.llvm.target import SSE2, Isa, host_isa
+from pellucid.engines.llvm.text import Module
+from pellucid.engines.llvm.tiling import Cut, cut
+from pellucid.engines.llvm.types import I64, NULL, PTR, VOID, constant
+from pellucid.engines.loops.build import ScatteredAxes, draft
+from pellucid.engines.loops.generic import generalise
+from pellucid.engines.loops.ir import Axis, Kernel
+from pellucid.engines.loops.nest import nest
+from pellucid.engines.loops.parts import partial_bytes, split_reduction
+from pellucid.engines.loops.roles import BLOCK, GROUP, Roles, has_contraction, orient, sort_loops
+from pellucid.engines.loops.schedule import TASKS_PER_THREAD, arrange, schedule, share_out, work
+from pellucid.ir.build import building
+from pellucid.ir.graph import Graph
+from pellucid.ops.define import Op
+from pellucid.ops.movement import transpose
+
+GRAIN: Final = "grain"
+"""The size parameter that says how many turns of the outermost loop a task takes."""
+
+BRIEF: Final = 8192
+"""A kernel of fewer elementary steps is over before another thread could use the interpreter."""
+
+
+Arrays = tuple[np.ndarray[Any, Any], ...]
+"""Constants that a kernel reads; they live as long as its launch."""
+
+
+class EagerLaunch(Protocol):
+    """A single op made ready, as `engines.base.Launch` says."""
+
+    @property
+    def result(self) -> Layout:
+        """The layout of the result, which is dense."""
+        ...
+
+    def __call__(self, *addresses: int) -> None:
+        """Run: the operands' addresses, then the result's."""
+        ...
+
+
+def launcher(
+    op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...], isa: Isa | None = None
+) -> EagerLaunch:
+    """The op ready to run on operands of these layouts; its result is dense.
+
+    Raises UnsupportedOpError, and OpError where the op cannot take the operands.
+    """
+    if op.name not in supported_ops() or op.name == "fusion":
+        why = UNSUPPORTED.get(op.name, "only single ops with a rule are launched")
+        raise unsupported(ENGINE, op.name, why)
+    graph = _graph(op, attrs, operands)
+    (result,) = op.result_types(tuple(operand.type for operand in operands), attrs)
+    return _ready(graph, operands, layout(result), isa or host_isa())
+
+
+def _graph(op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...]) -> Graph:
+    with building() as builder:
+        inputs = [builder.input(operand.type) for operand in operands]
+        if op.name == "reshape":
+            # The elements in row-major order are those of the operand: a copy, loop by loop.
+            return builder.graph(inputs)
+        return builder.graph([op(*inputs, **attrs)])
+
+
+def _ready(graph: Graph, operands: tuple[Layout, ...], result: Layout, isa: Isa) -> EagerLaunch:
+    if not prod(result.shape):
+        return _Nothing(result)
+    try:
+        plan = draft(graph, tuple(operand.strides for operand in operands))
+    except ScatteredAxes as scattered:
+        return _gathered(graph, operands, result, scattered.side, isa)
+    contraction = any(node.op.name == "dot_general" for node in graph.nodes)
+    kernel = nest(kernel_name(graph), plan, None if contraction else arrange)
+    arrays = tuple(np.frombuffer(content, np.uint8) for content in plan.arrays)
+    if has_contraction(kernel):
+        return _Shared(result, _product(kernel, result.dtype, isa), arrays)
+    split = split_reduction(kernel)
+    if split is None:
+        return _launch(result, kernel, arrays, isa)
+    chunks, total = (_launch(result, part, (), isa) for part in split)
+    return _Split(result, chunks, total, sum(partial_bytes(split[0])))
+
+
+def _launch(result: Layout, kernel: Kernel, arrays: Arrays, isa: Isa) -> EagerLaunch:
+    share = share_out(kernel)
+    ready = _loops(kernel, share.block, share.count, isa)
+    if share.count > 1:
+        return _Shared(result, ready, arrays)
+    return _Alone(result, ready, arrays, work(kernel.body) < BRIEF)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A compiled kernel with the values of its sizes; `order[i]` is the address of its buffer i."""
+
+    code: Code
+    name: str
+    sizes: tuple[int, ...]
+    order: tuple[int, ...]
+    tasks: int
+    tasks_per_thread: int = 1
+    scratch_bytes: int = 0
+
+
+def _loops(kernel: Kernel, block: int, tasks: int, isa: Isa) -> _Ready:
+    bound = schedule(kernel, isa.vector_bits).schedule
+    unit_axes = frozenset(binding.axis for binding in bound if binding.kind == "vector")
+    generic, sizes = generalise(kernel, unit_axes)
+    generic = replace(generic, parameters=(*generic.parameters, GRAIN))
+    code = _compiled(schedule(generic, isa.vector_bits, GRAIN), isa)
+    order = tuple(range(len(kernel.buffers)))
+    return _Ready(code, kernel.name, (*sizes, block), order, tasks, TASKS_PER_THREAD)
+
+
+def _product(kernel: Kernel, dtype: DType, isa: Isa) -> _Ready:
+    oriented, operands = orient(kernel)
+    roles = sort_loops(oriented)
+    unit_axes = frozenset((roles.m.name, roles.n.name, roles.contract.axis.name))
+    generic, sizes = generalise(oriented, unit_axes)
+    generic = replace(generic, parameters=(*generic.parameters, BLOCK, GROUP))
+    made = _cut(roles, dtype, generic, isa)
+    names = [buffer.name for buffer in kernel.buffers]
+    buffers = (*operands, *(buffer.name for buffer in oriented.buffers[2:]))
+    return _Ready(
+        _compiled(generic, isa),
+        kernel.name,
+        (*sizes, made.block, made.group),
+        tuple(names.index(name) for name in buffers),
+        made.tasks,
+        made.tasks_per_thread,
+        made.scratch_bytes,
+    )
+
+
+def _cut(roles: Roles, dtype: DType, generic: Kernel, isa: Isa) -> Cut:
+    _, tiling = plan_contraction(generic, isa)
+    batch = prod(_extent(axis) for axis in roles.batch)
+    m, n, k = (_extent(axis) for axis in (roles.m, roles.n, roles.contract.axis))
+    return cut(dtype, tiling, batch, m, n, k)
+
+
+def _extent(axis: Axis) -> int:
+    assert isinstance(axis.extent, int), "sizes are known until the kernel is made generic"
+    return axis.extent
+
+
+@cache
+def _compiled(kernel: Kernel, isa: Isa) -> Code:
+    return code_cache.load(lower(kernel, isa), isa, (kernel.name,))
+
+
+class _Nothing:
+    """The launch of an op whose result has no elements."""
+
+    __slots__ = ("result",)
+
+    def __init__(self, result: Layout) -> None:
+        self.result = result
+
+    def __call__(self, *addresses: int) -> None:
+        pass
+
+
+class _Alone:
+    """A kernel with little to do, run by the calling thread."""
+
+    __slots__ = ("_head", "_keep", "_pack", "_run", "result")
+
+    def __init__(self, result: Layout, ready: _Ready, arrays: Arrays, brief: bool) -> None:
+        self.result = result
+        sizes = array("q", ready.sizes)
+        self._keep = (ready.code, sizes, arrays)
+        self._head = struct.pack("3q", ready.code[ready.name], sizes.buffer_info()[0], ready.tasks)
+        constants = tuple(constant.ctypes.data for constant in arrays)
+        self._pack = _packer(len(ready.order) - len(constants), constants)
+        self._run = _caller(brief)
+
+    def __call__(self, *addresses: int) -> None:
+        self._run(self._head + self._pack(*addresses))
+
+
+def _packer(count: int, constants: tuple[int, ...]) -> Callable[..., bytes]:
+    if not constants:
+        return struct.Struct(f"{count}q").pack
+    pack = struct.Struct(f"{count + len(constants)}q").pack
+    return lambda *addresses: pack(*addresses, *constants)
+
+
+class _Shared:
+    """A kernel with scratch memory or enough to do for several threads."""
+
+    __slots__ = ("_constants", "_keep", "_steps", "result")
+
+    def __init__(self, result: Layout, ready: _Ready, arrays: Arrays) -> None:
+        self.result = result
+        self._keep = (ready.code, arrays)
+        self._constants = tuple(constant.ctypes.data for constant in arrays)
+        step = Step(
+            ready.code[ready.name],
+            tuple((index, 0) for index in ready.order),
+            ready.sizes,
+            ready.tasks,
+            ready.tasks_per_thread,
+            ready.scratch_bytes,
+        )
+        self._steps = Steps([step])
+
+    def __call__(self, *addresses: int) -> None:
+        bases = array("q", addresses + self._constants)
+        pool().run(self._steps, bases.buffer_info()[0])
+
+
+class _Split:
+    """A reduction with few results: the kernel of its chunks, then that of their sums."""
+
+    __slots__ = ("_chunks", "_held", "_total", "result")
+
+    def __init__(self, result: Layout, chunks: EagerLaunch, total: EagerLaunch, held: int) -> None:
+        self.result, self._chunks, self._total, self._held = result, chunks, total, held
+
+    def __call__(self, *addresses: int) -> None:
+        operand, result = addresses
+        held = np.empty(self._held, np.uint8)
+        self._chunks(operand, held.ctypes.data)
+        self._total(result, held.ctypes.data)
+
+
+class _Pair:
+    """A contraction one of whose operands is first copied, its contracted axes last."""
+
+    __slots__ = ("_copy", "_rest", "_side", "result")
+
+    def __init__(self, result: Layout, copy: EagerLaunch, rest: EagerLaunch, side: int) -> None:
+        self.result, self._copy, self._rest, self._side = result, copy, rest, side
+
+    def __call__(self, *addresses: int) -> None:
+        held = np.empty(self._copy.result.nbytes, np.uint8)
+        operands = list(addresses)
+        self._copy(operands[self._side], held.ctypes.data)
+        operands[self._side] = held.ctypes.data
+        self._rest(*operands)
+
+
+def _gathered(
+    graph: Graph, operands: tuple[Layout, ...], result: Layout, side: int, isa: Isa
+) -> EagerLaunch:
+    (dot,) = graph.nodes
+    operand, axes = operands[side], dot.attr("contract")[side]
+    rank = len(operand.shape)
+    order = (*(axis for axis in range(rank) if axis not in axes), *axes)
+    copy = launcher(transpose, {"permutation": order}, (operand,), isa)
+    rest = list(operands)
+    # The copy lies in `order`; as an operand it keeps its shape, with the strides of that order.
+    rest[side] = layout(operand.type, _strides(copy.result, order))
+    return _Pair(result, copy, _ready(graph, tuple(rest), result, isa), side)
+
+
+def _strides(held: Layout, order: Axes) -> tuple[int, ...]:
+    return tuple(held.strides[order.index(axis)] for axis in range(len(order)))
+
+
+@cache
+def _caller(brief: bool) -> Callable[[bytes], None]:
+    """The native function that runs a record; a `brief` one keeps the interpreter's lock."""
+    module = Module(SSE2)
+    f = module.function("run_record", VOID, [("record", PTR)])
+    (record,) = f.parameters
+    kernel, sizes = (f.load(PTR, f.gep(record, at, PTR)) for at in (0, 1))
+    tasks = f.load(I64, f.gep(record, 2, I64))
+    pointers = f.gep(record, 3, PTR)
+    operands = (pointers, sizes, constant(I64, 0), tasks, NULL)
+    f.call_pointer(kernel, VOID, operands)
+    f.ret()
+    code = code_cache.load(module.text(), SSE2, ("run_record",))
+    code.keep_forever()
+    prototype = PYFUNCTYPE(None, c_char_p) if brief else CFUNCTYPE(None, c_char_p)
+    return prototype(code["run_record"])

@@ -1,0 +1,205 @@
+"""How does the CPU engine realise an op? As kernels: one for most nodes, two where that is better.
+
+A node, or the body of its fusion, becomes one loop nest; `supported_ops` says of what it may be
+made. A contraction whose contracted axes lie apart in memory first has that operand copied; a
+reduction with few results is shared by threads through its chunks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Final, Literal
+
+from pellucid.core.shape import Axes
+from pellucid.core.source import Source
+from pellucid.engines.base import unsupported
+from pellucid.engines.llvm.contract import contraction_cut
+from pellucid.engines.llvm.elementwise import supports
+from pellucid.engines.llvm.lower import lower
+from pellucid.engines.llvm.target import Isa
+from pellucid.engines.loops.build import ScatteredAxes, draft, sizes_of
+from pellucid.engines.loops.ir import Kernel
+from pellucid.engines.loops.nest import nest
+from pellucid.engines.loops.parts import partial_bytes, split_reduction
+from pellucid.engines.loops.roles import has_contraction, orient
+from pellucid.engines.loops.schedule import TASKS_PER_THREAD, arrange, schedule, share_out
+from pellucid.ir.build import building
+from pellucid.ir.graph import Graph, Node, TensorType, Value
+from pellucid.ops.define import REGISTRY, lookup
+from pellucid.ops.movement import inverse, transpose
+
+ENGINE: Final = "cpu"
+
+UNSUPPORTED: Final[dict[str, str]] = {}
+"""Ops of the registry that this engine cannot run, and why."""
+
+STRUCTURAL: Final = (
+    "constant", "iota", "random_bits", "broadcast", "transpose", "reshape", "sum", "max",
+    "dot_general", "stop_gradient", "fusion",
+)  # fmt: skip
+"""The ops that are not one scalar op an element."""
+
+
+Kind = Literal["operand", "result", "temporary", "constant"]
+_KINDS: Final[dict[str, Kind]] = {
+    "x": "operand", "y": "result", "p": "temporary", "c": "constant"
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """A buffer of a kernel: operand or result `index` of the node, or one made for this node."""
+
+    kind: Kind
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCall:
+    """One launch: the scheduled kernel, what its buffers are, and how its tasks are shared."""
+
+    kernel: Kernel
+    arguments: tuple[Argument, ...]
+    tasks: int
+    tasks_per_thread: int = 1
+    scratch_bytes: int = 0
+
+    def text(self, isa: Isa) -> str:
+        """The LLVM IR; the function has the kernel's name."""
+        return lower(self.kernel, isa)
+
+
+@dataclass(frozen=True, slots=True)
+class Realisation:
+    """How a node runs: calls in order, the bytes of their temporaries, the constants they read."""
+
+    calls: tuple[KernelCall, ...]
+    temporaries: tuple[int, ...] = ()
+    constants: tuple[bytes, ...] = ()
+
+
+def supported_ops() -> frozenset[str]:
+    """The ops of the registry that the engine runs."""
+    return frozenset(name for name in REGISTRY if name in STRUCTURAL or supports(name))
+
+
+def realise(node: Node, isa: Isa) -> Realisation:
+    """The kernels of a node whose sizes are known; its operands and results are dense.
+
+    Raises UnsupportedOpError with the user's line, and OpShapeError where a size is not known.
+    """
+    return realise_graph(body_of(node), isa, node.source)
+
+
+def realise_graph(graph: Graph, isa: Isa, source: Source | None = None) -> Realisation:
+    """As `realise`, for a graph that stands for one node; the operands are its inputs."""
+    for node in graph.nodes:
+        if node.op.name not in supported_ops():
+            why = UNSUPPORTED.get(node.op.name, "it has no rule for it")
+            raise unsupported(ENGINE, node.op.name, why, node.source or source)
+    if not all(prod(sizes_of(value)) for value in graph.outputs):
+        return Realisation(())
+    return _realised(graph, isa)
+
+
+def body_of(node: Node) -> Graph:
+    """What a node computes, as a graph with the node's operands for inputs."""
+    if node.op.name == "fusion":
+        return node.attr("body")
+    with building() as builder:
+        inputs = [builder.input(operand.type) for operand in node.operands]
+        results = lookup(node.op.name).many(*inputs, **dict(node.attrs))
+        return builder.graph(results)
+
+
+def kernel_name(graph: Graph) -> str:
+    """A name that says what a kernel does, from its ops: `mul_add_exp`."""
+    ops = [node.op.name for node in graph.nodes if node.op.name not in _QUIET]
+    return "_".join(dict.fromkeys(ops[:6])) or "copy"
+
+
+_QUIET = ("constant", "broadcast", "reshape", "stop_gradient")
+
+
+def _realised(graph: Graph, isa: Isa) -> Realisation:
+    try:
+        return _kernels(graph, isa)
+    except ScatteredAxes as scattered:
+        return _gathered(graph, scattered.side, isa)
+
+
+def _kernels(graph: Graph, isa: Isa) -> Realisation:
+    plan = draft(graph)
+    contraction = any(node.op.name == "dot_general" for node in graph.nodes)
+    kernel = nest(kernel_name(graph), plan, None if contraction else arrange)
+    if has_contraction(kernel):
+        return Realisation((_contraction(kernel, isa),), (), plan.arrays)
+    split = split_reduction(kernel)
+    if split is None:
+        return Realisation((_loops(kernel, isa),), (), plan.arrays)
+    temporaries = partial_bytes(split[0])
+    return Realisation(tuple(_loops(part, isa) for part in split), temporaries, plan.arrays)
+
+
+def _loops(kernel: Kernel, isa: Isa) -> KernelCall:
+    scheduled = schedule(kernel, isa.vector_bits)
+    arguments = tuple(_argument(buffer.name) for buffer in kernel.buffers)
+    return KernelCall(scheduled, arguments, share_out(scheduled).count, TASKS_PER_THREAD)
+
+
+def _contraction(kernel: Kernel, isa: Isa) -> KernelCall:
+    oriented, operands = orient(kernel)
+    names = (*operands, *(buffer.name for buffer in oriented.buffers[2:]))
+    cut = contraction_cut(oriented, isa)
+    arguments = tuple(_argument(name) for name in names)
+    return KernelCall(oriented, arguments, cut.tasks, cut.tasks_per_thread, cut.scratch_bytes)
+
+
+def _argument(name: str) -> Argument:
+    """What a draft's buffer is: x0 an operand, y0 a result, p0 a temporary, c0 a constant."""
+    return Argument(_KINDS[name[0]], int(name[1:]))
+
+
+def _gathered(graph: Graph, side: int, isa: Isa) -> Realisation:
+    """A contraction one of whose operands is first copied, its contracted axes last."""
+    (dot,) = (node for node in graph.nodes if node.op.name == "dot_general")
+    operand, axes = dot.operands[side], dot.attr("contract")[side]
+    others = tuple(axis for axis in range(operand.tensor.rank) if axis not in axes)
+    order = (*others, *axes)
+    copy = _realised(_copying(graph, operand, order), isa)
+    rest = _realised(_reading(graph, dot, side, order), isa)
+    # The copy is the last temporary here, the result of the one and the last operand of the other.
+    held = Argument("temporary", len(rest.temporaries))
+    calls = (
+        *(_with(call, Argument("result", 0), held) for call in copy.calls),
+        *(_with(call, Argument("operand", len(graph.inputs)), held) for call in rest.calls),
+    )
+    nbytes = operand.dtype.bytes * prod(sizes_of(operand))
+    return Realisation(calls, (*rest.temporaries, nbytes), rest.constants)
+
+
+def _with(call: KernelCall, old: Argument, new: Argument) -> KernelCall:
+    return replace(call, arguments=tuple(new if a == old else a for a in call.arguments))
+
+
+def _copying(graph: Graph, value: Value, order: Axes) -> Graph:
+    """The graph of one value, its axes in another order."""
+    with building() as builder:
+        env = builder.copy(graph, [builder.input(input.type) for input in graph.inputs])
+        return builder.graph([transpose(env[value], permutation=order)])
+
+
+def _reading(graph: Graph, dot: Node, side: int, order: Axes) -> Graph:
+    """The graph with one more input: operand `side` of the contraction, its axes in `order`."""
+    with building() as builder:
+        env = {input: builder.input(input.type) for input in graph.inputs}
+        shape = tuple(dot.operands[side].shape[axis] for axis in order)
+        held = builder.input(TensorType(dot.operands[side].dtype, shape))
+        for node, results in zip(graph.nodes, graph.results, strict=True):
+            operands = [env[operand] for operand in node.operands]
+            if node is dot:
+                operands[side] = transpose(held, permutation=inverse(order))
+            copies = builder.add(node.op, operands, dict(node.attrs))
+            env.update(zip(results, copies, strict=True))
+        return builder.graph([env[value] for value in graph.outputs])

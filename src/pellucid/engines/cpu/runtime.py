@@ -1,0 +1,95 @@
+"""How does a compiled graph run? As steps over a table of base addresses, in one native call.
+
+The table holds the addresses of inputs and outputs, of one arena, and of constants. Each running
+call has a frame with a table and an arena of its own, so calls may overlap.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+from pellucid.engines.base import Storage
+from pellucid.engines.cpu.pool import Step, Steps, pool
+from pellucid.engines.cpu.storage import allocate
+from pellucid.engines.llvm.jit import Code
+from pellucid.engines.loops.ir import Kernel
+from pellucid.ir.graph import Graph, TensorType
+from pellucid.passes.memory import MemoryPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """One step as it is explained: the kernel, the LLVM IR it became, and how it is shared out."""
+
+    name: str
+    kernel: Kernel
+    llvm: str
+    tasks: int
+
+
+class CpuFrame:
+    """What one call needs: the base table, and the arena that its last entries point to."""
+
+    __slots__ = ("address", "arena", "table")
+
+    def __init__(self, slots: int, arena: Storage | None) -> None:
+        self.table = (ctypes.c_int64 * slots)()
+        # Ready for the native call: ctypes would convert an int each time.
+        self.address = ctypes.c_int64(ctypes.addressof(self.table))
+        self.arena = arena
+
+
+class CpuExecutable:
+    """A graph compiled for the CPU: `graph` as it was compiled, `plan` its memory."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        plan: MemoryPlan,
+        steps: tuple[Step, ...],
+        launched: tuple[Launched, ...],
+        code: tuple[Code, ...],
+        constants: tuple[Storage, ...],
+    ) -> None:
+        self.graph = graph
+        self.plan = plan
+        self.launched = launched
+        self.inputs: tuple[TensorType, ...] = tuple(value.tensor for value in graph.inputs)
+        self.outputs: tuple[TensorType, ...] = tuple(value.tensor for value in graph.outputs)
+        self._steps = Steps(steps)
+        self._code = code
+        self._constants = constants
+        self._frames: list[CpuFrame] = []
+
+    def lease(self) -> CpuFrame:
+        """A frame; one that was released is used again."""
+        if self._frames:
+            try:
+                return self._frames.pop()
+            except IndexError:
+                # Another thread took the last one.
+                return self._new_frame()
+        return self._new_frame()
+
+    def run(self, frame: Any) -> None:
+        """Run once, without the GIL. Raises MemoryError if a kernel's scratch cannot be had."""
+        pool().run(self._steps, frame.address)
+
+    def run_timed(self, frame: Any) -> tuple[int, ...]:
+        """Run once; the nanoseconds of each step, in the order of `launched`."""
+        return pool().run_timed(self._steps, frame.address)
+
+    def release(self, frame: Any) -> None:
+        """Give a frame back."""
+        self._frames.append(frame)
+
+    def _new_frame(self) -> CpuFrame:
+        first = len(self.inputs) + len(self.outputs)
+        arena = allocate(self.plan.arena_bytes) if self.plan.arena_bytes else None
+        frame = CpuFrame(first + 1 + len(self._constants), arena)
+        frame.table[first] = arena.address if arena is not None else 0
+        for number, constant in enumerate(self._constants):
+            frame.table[first + 1 + number] = constant.address
+        return frame

@@ -1,0 +1,394 @@
+"""How does a graph of scalar meaning become one loop nest? By asking each output for its element.
+
+Every output is asked for the element at its place; a movement op passes the question on with the
+place rewritten, an elementwise op asks its operands at the same place, a reduction asks at the
+places of its own loops. What was asked twice is computed once. The answers are lines in a `Draft`,
+which `nest` arranges into loops.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+from pellucid.core.dtype import DType, int64
+from pellucid.core.shape import static_shape
+from pellucid.engines.loops.ir import (
+    Accumulator,
+    Affine,
+    Apply,
+    Axis,
+    Buffer,
+    Const,
+    Contract,
+    Expression,
+    Index,
+    Let,
+    Load,
+    Quotient,
+    Random,
+    Remainder,
+    Store,
+    accumulation_dtype,
+)
+from pellucid.engines.loops.space import (
+    ZERO,
+    Division,
+    Place,
+    SplitAxis,
+    dot,
+    plus,
+    row_major,
+    unflatten,
+    variable,
+)
+from pellucid.ir.graph import Graph, Node, Value
+from pellucid.ops.movement import literal_number
+
+Strides = tuple[int, ...]
+Pair = tuple[tuple[int, ...], tuple[int, ...]]
+Where = Place | Affine
+"""A place: an index an axis, or the row-major position."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """Reductions in the same loops: over `rows`, and over `column` if the last axis goes."""
+
+    rows: tuple[Axis, ...]
+    column: Axis | None
+    results: list[Accumulator] = field(default_factory=list[Accumulator])
+
+
+Line = Let | Store | Group | Contract
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The lines of a kernel before they stand in loops.
+
+    `axes` are the loops of the outputs, in row-major order. A reduction's group may stand before
+    the lines it uses.
+    `arrays` are the contents of the buffers c0, c1, ..., which come after the outputs.
+    """
+
+    axes: tuple[Axis, ...]
+    buffers: tuple[Buffer, ...]
+    lines: tuple[Line, ...]
+    arrays: tuple[bytes, ...]
+
+
+def draft(graph: Graph, strides: tuple[Strides, ...] | None = None) -> Draft:
+    """The lines that compute a graph's outputs, which all have one number of elements.
+
+    `strides` of the inputs are in elements, row-major where none are given. The buffers are the
+    inputs x0, x1, ..., the outputs y0, ..., and constant arrays. Raises ScatteredAxes.
+    """
+    pieces = tuple((size,) for size in sizes_of(graph.outputs[0]))
+    while True:
+        try:
+            return Writer(graph, strides, pieces).write()
+        except SplitAxis as cut:
+            pieces = _split(pieces, cut)
+
+
+def sizes_of(value: Value) -> tuple[int, ...]:
+    """The shape of a value, all of whose sizes are known."""
+    return static_shape(value.shape, "a kernel with fixed sizes")
+
+
+class ScatteredAxes(Exception):
+    """An operand (0: lhs, 1: rhs) of a contraction has its contracted axes apart in memory."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__(side)
+        self.side = side
+
+
+Pieces = tuple[tuple[int, ...], ...]
+
+
+def _split(pieces: Pieces, cut: SplitAxis) -> Pieces:
+    axis, part = (int(number) for number in cut.axis[1:].split("_"))
+    old = pieces[axis]
+    new = (*old[:part], old[part] // cut.inner, cut.inner, *old[part + 1 :])
+    return (*pieces[:axis], new, *pieces[axis + 1 :])
+
+
+class Writer:
+    """Writes one draft; `pieces[axis]` are the loops into which an axis of the outputs is cut."""
+
+    def __init__(self, graph: Graph, strides: tuple[Strides, ...] | None, pieces: Pieces) -> None:
+        self.graph = graph
+        self.inputs = {value: f"x{number}" for number, value in enumerate(graph.inputs)}
+        given = strides or tuple(row_major(sizes_of(value)) for value in graph.inputs)
+        self.strides = dict(zip(graph.inputs, given, strict=True))
+        self.extents: dict[str, int] = {}
+        self.place = tuple(self._axis(axis, sizes) for axis, sizes in enumerate(pieces))
+        self.axes = tuple(Axis(name, size) for name, size in self.extents.items())
+        self.lines: list[Line] = []
+        self.arrays: dict[str, tuple[DType, bytes]] = {}
+        self.groups: dict[tuple[Any, ...], Group] = {}
+        self._known: dict[Any, str] = {}
+
+    def write(self) -> Draft:
+        """Ask for each output and store it."""
+        shape = sizes_of(self.graph.outputs[0])
+        position = dot(self.place, row_major(shape))
+        places = (self.place if sizes_of(v) == shape else position for v in self.graph.outputs)
+        names = [self.ask(v, place) for v, place in zip(self.graph.outputs, places, strict=True)]
+        # All is read before anything is written: an output may lie where an input does.
+        self.lines += [Store(f"y{number}", position, name) for number, name in enumerate(names)]
+        reads = [Buffer(name, value.dtype, "read") for value, name in self.inputs.items()]
+        writes = [Buffer(f"y{n}", v.dtype, "write") for n, v in enumerate(self.graph.outputs)]
+        constants = [Buffer(name, dtype, "read") for name, (dtype, _) in self.arrays.items()]
+        contents = tuple(content for _, content in self.arrays.values())
+        return Draft(self.axes, (*reads, *writes, *constants), tuple(self.lines), contents)
+
+    def ask(self, value: Value, where: Where) -> str:
+        """The name of the element of `value` at a place; writes the lines it takes."""
+        key = (value, where)
+        if key not in self._known:
+            self._known[key] = self._answer(value, where)
+        return self._known[key]
+
+    def let(self, dtype: DType, expression: Expression) -> str:
+        """A name for an expression; the same name for the same expression."""
+        key = (dtype, expression)
+        if key not in self._known:
+            self._known[key] = self.name("t")
+            self.lines.append(Let(self._known[key], dtype, expression))
+        return self._known[key]
+
+    def name(self, prefix: str) -> str:
+        """A new name."""
+        key = ("names", prefix)
+        number = int(self._known.get(key, "0"))
+        self._known[key] = str(number + 1)
+        return f"{prefix}{number}"
+
+    def placed(self, where: Where, shape: tuple[int, ...]) -> Place:
+        """The place as one index an axis."""
+        if isinstance(where, tuple):
+            return where
+        splittable = frozenset(axis.name for axis in self.axes)
+        return unflatten(where, shape, Division(self.extents, splittable, self._divide))
+
+    def address(self, value: Value, where: Where) -> Affine:
+        """How far from the start of an input the element at a place lies."""
+        shape, strides = sizes_of(value), self.strides[value]
+        kept = tuple(0 if size == 1 else s for size, s in zip(shape, strides, strict=True))
+        if isinstance(where, Affine) and kept == row_major(shape):
+            return where
+        return dot(self.placed(where, shape), kept)
+
+    def depth(self, node: Node) -> int:
+        """How many reductions lie, one upon the other, below this node."""
+        key = ("depth", node)
+        if key not in self._known:
+            below = [operand.node for operand in node.operands if operand.node is not None]
+            depths = [self.depth(n) + (n.op.name in ("sum", "max")) for n in below]
+            self._known[key] = str(max(depths, default=0))
+        return int(self._known[key])
+
+    def _answer(self, value: Value, where: Where) -> str:
+        node = value.node
+        if node is None:
+            load = Load(self.inputs[value], self.address(value, where))
+            return self.let(value.dtype, load)
+        return _RULES.get(node.op.name, _elementwise)(self, node, value, where)
+
+    def view(self, value: Value, where: Where) -> Load:
+        """The element of an input seen through movement ops alone, as contractions read it."""
+        node = value.node
+        if node is None:
+            return Load(self.inputs[value], self.address(value, where))
+        assert node.op.name in _MOVEMENT, f"a contraction cannot read the result of {node.op.name}"
+        return self.view(*_moved(self, node, value, where))
+
+    def _divide(self, index: Affine, by: int) -> tuple[Affine, Affine]:
+        terms = cast(tuple[tuple[str, int], ...], index.terms)
+        largest = sum((self.extents[name] - 1) * size for name, size in terms) + index.offset
+        quotient = self.let(int64, Quotient(index, by))
+        remainder = self.let(int64, Remainder(index, by))
+        self.extents |= {quotient: largest // by + 1, remainder: by}
+        return variable(quotient), variable(remainder)
+
+    def _axis(self, axis: int, sizes: tuple[int, ...]) -> Affine:
+        index = ZERO
+        for part, size in enumerate(sizes):
+            if size != 1:
+                name = f"i{axis}_{part}"
+                self.extents[name] = size
+                index = plus(index, variable(name, math.prod(sizes[part + 1 :])))
+        return index
+
+
+# One function an op that is not elementwise.
+
+
+def _elementwise(writer: Writer, node: Node, value: Value, where: Where) -> str:
+    operands = tuple(writer.ask(operand, where) for operand in node.operands)
+    if node.op.name == "stop_gradient" or _is_idle_cast(node):
+        return operands[0]
+    return writer.let(value.dtype, Apply(node.op.name, operands))
+
+
+def _is_idle_cast(node: Node) -> bool:
+    return node.op.name == "cast" and node.operands[0].type == node.types[0]
+
+
+def _constant(writer: Writer, node: Node, value: Value, where: Where) -> str:
+    content: str | bytes = node.attr("value")
+    if isinstance(content, str):
+        return writer.let(value.dtype, Const(literal_number(content, value.dtype)))
+    name = f"c{len(writer.arrays)}"
+    for known, pair in writer.arrays.items():
+        name = known if pair == (value.dtype, content) else name
+    writer.arrays[name] = (value.dtype, content)
+    return writer.let(value.dtype, Load(name, _position(writer, value, where)))
+
+
+def _position(writer: Writer, value: Value, where: Where) -> Affine:
+    return where if isinstance(where, Affine) else dot(where, row_major(sizes_of(value)))
+
+
+def _iota(writer: Writer, node: Node, value: Value, where: Where) -> str:
+    place = writer.placed(where, sizes_of(value))
+    return writer.let(value.dtype, Index(place[cast(int, node.attr("axis"))]))
+
+
+def _random_bits(writer: Writer, node: Node, value: Value, where: Where) -> str:
+    seed, draw = (writer.ask(operand, ()) for operand in node.operands)
+    return writer.let(value.dtype, Random(seed, draw, _position(writer, value, where)))
+
+
+def _movement(writer: Writer, node: Node, value: Value, where: Where) -> str:
+    return writer.ask(*_moved(writer, node, value, where))
+
+
+def _moved(writer: Writer, node: Node, value: Value, where: Where) -> tuple[Value, Where]:
+    """The operand of a movement op, and the place in it that the result's place stands for."""
+    (operand,) = node.operands
+    if node.op.name == "reshape":
+        return operand, _position(writer, value, where)
+    if node.op.name == "transpose":
+        place = writer.placed(where, sizes_of(value))
+        permutation: tuple[int, ...] = node.attr("permutation")
+        return operand, tuple(place[permutation.index(axis)] for axis in range(len(place)))
+    shape, axes = sizes_of(operand), cast(tuple[int, ...], node.attr("axes"))
+    if all(size == 1 for size in shape):
+        return operand, (ZERO,) * len(shape)
+    place = writer.placed(where, sizes_of(value))
+    # A size of 1 stretches: its index stays 0.
+    pairs = zip(axes, shape, strict=True)
+    return operand, tuple(place[axis] if size != 1 else ZERO for axis, size in pairs)
+
+
+def _contraction(writer: Writer, node: Node, value: Value, where: Where) -> str:
+    lhs, rhs = node.operands
+    contract: Pair = node.attr("contract")
+    batch: Pair = node.attr("batch")
+    extents = tuple(sizes_of(lhs)[axis] for axis in contract[0])
+    if not math.prod(extents):
+        return writer.let(value.dtype, Const(_zero(value.dtype)))
+    place = writer.placed(where, sizes_of(value))
+    shared, rest = place[: len(batch[0])], list(place[len(batch[0]) :])
+    axes = tuple(Axis(f"k{number}", size) for number, size in enumerate(extents) if size != 1)
+    inside = tuple(variable(f"k{at}") if size != 1 else ZERO for at, size in enumerate(extents))
+    writer.extents |= {axis.name: cast(int, axis.extent) for axis in axes}
+    loads: list[Load] = []
+    for side, operand in enumerate((lhs, rhs)):
+        known = dict(zip((*batch[side], *contract[side]), (*shared, *inside), strict=True))
+        rank = len(sizes_of(operand))
+        index = tuple(known[at] if at in known else rest.pop(0) for at in range(rank))
+        loads.append(writer.view(operand, index))
+    result = writer.name("s")
+    wide = accumulation_dtype(value.dtype)
+    writer.lines.append(_one_axis(Contract(result, wide, Axis("k", 1), *loads), axes))
+    narrow = Apply("cast", (result,))
+    return result if wide is value.dtype else writer.let(value.dtype, narrow)
+
+
+def _one_axis(contract: Contract, axes: tuple[Axis, ...]) -> Contract:
+    """The contraction with `axes` as the one axis k; raises ScatteredAxes where they cannot be."""
+    loads: list[Load] = []
+    for side, load in enumerate((contract.lhs, contract.rhs)):
+        steps = [cast(int, load.index.coefficient(axis.name)) for axis in axes]
+        sizes = [cast(int, axis.extent) for axis in axes]
+        dense = [steps[-1] * math.prod(sizes[at + 1 :]) for at in range(len(axes))]
+        if steps != dense:
+            raise ScatteredAxes(side)
+        names = {axis.name for axis in axes}
+        others = Affine(tuple(t for t in load.index.terms if t[0] not in names), load.index.offset)
+        loads.append(Load(load.buffer, plus(others, variable("k", steps[-1] if axes else 0))))
+    count = math.prod(cast(int, axis.extent) for axis in axes)
+    return Contract(contract.name, contract.dtype, Axis("k", count), *loads)
+
+
+def _reduce(writer: Writer, node: Node, value: Value, where: Where) -> str:
+    (operand,) = node.operands
+    axes: tuple[int, ...] = node.attr("axes")
+    shape = sizes_of(operand)
+    kept = writer.placed(where, sizes_of(value))
+    if not math.prod(shape[axis] for axis in axes):
+        return writer.let(value.dtype, Const(_zero(value.dtype)))
+    gone = tuple(axis for axis in axes if shape[axis] != 1)
+    if not gone:
+        return writer.ask(operand, _with_axes(kept, dict.fromkeys(axes, ZERO)))
+    group = _group(writer, node, shape, gone, kept)
+    loops = (*group.rows, *([group.column] if group.column else []))
+    inside = dict.fromkeys(axes, ZERO)
+    inside |= {axis: variable(loop.name) for axis, loop in zip(gone, loops, strict=True)}
+    element = writer.ask(operand, _with_axes(kept, inside))
+    kind = "sum" if node.op.name == "sum" else "max"
+    wide = accumulation_dtype(value.dtype)
+    result = Accumulator(writer.name("s"), kind, wide, element)
+    group.results.append(result)
+    narrow = Apply("cast", (result.name,))
+    return result.name if wide is value.dtype else writer.let(value.dtype, narrow)
+
+
+def _group(
+    writer: Writer, node: Node, shape: tuple[int, ...], gone: tuple[int, ...], kept: Place
+) -> Group:
+    """The loops of a reduction; shared by those over equal spaces that do not use each other."""
+    key = (shape, gone, kept, writer.depth(node))
+    if key not in writer.groups:
+        last = max(axis for axis, size in enumerate(shape) if size != 1)
+        number = len(writer.groups)
+        loops = tuple(Axis(f"r{number}_{axis}", shape[axis]) for axis in gone)
+        writer.extents |= {loop.name: shape[axis] for loop, axis in zip(loops, gone, strict=True)}
+        lanes = gone[-1] == last
+        group = Group(loops[:-1], loops[-1]) if lanes else Group(loops, None)
+        writer.groups[key] = group
+        writer.lines.append(group)
+    return writer.groups[key]
+
+
+def _with_axes(kept: Place, others: dict[int, Affine]) -> Place:
+    rest = iter(kept)
+    return tuple(
+        others[axis] if axis in others else next(rest) for axis in range(len(kept) + len(others))
+    )
+
+
+def _zero(dtype: DType) -> int | float:
+    return 0.0 if dtype.is_floating else 0
+
+
+_MOVEMENT: Final = ("broadcast", "transpose", "reshape")
+Rule = Callable[[Writer, Node, Value, Where], str]
+_RULES: Final[dict[str, Rule]] = {
+    "constant": _constant,
+    "iota": _iota,
+    "random_bits": _random_bits,
+    "broadcast": _movement,
+    "transpose": _movement,
+    "reshape": _movement,
+    "dot_general": _contraction,
+    "sum": _reduce,
+    "max": _reduce,
+}

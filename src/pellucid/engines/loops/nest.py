@@ -1,0 +1,247 @@
+"""How do the lines of a draft come to stand in loops? Few loops, each line in the outermost it can.
+
+Loops whose two indexes always occur as one row-major index are merged; the axes of a reduction
+become one row axis (by division where they do not merge). Then each line goes to the outermost
+loop that knows all it depends on, so that what does not change in a loop is computed before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+
+from pellucid.core.dtype import int64
+from pellucid.engines.loops.build import Draft, Group, Line
+from pellucid.engines.loops.ir import (
+    CHAIN_CHUNK,
+    Affine,
+    Apply,
+    Axis,
+    Const,
+    Contract,
+    Kernel,
+    Let,
+    Loop,
+    Quotient,
+    Reduce,
+    Remainder,
+    Size,
+    Statement,
+    Store,
+    chunk_of,
+    indexes,
+    used_names,
+)
+
+NAMES = "ijlmnuvw"
+"""Names of the loops over results, from the outermost of row-major order; k is for contractions."""
+
+
+def nest(
+    name: str, draft: Draft, order: Callable[[tuple[Axis, ...]], tuple[Axis, ...]] | None = None
+) -> Kernel:
+    """The kernel of a draft; `order` may change that of its loops, merged and row-major."""
+    axes, lines = _merge(draft.axes, draft.lines)
+    groups = [line for line in lines if isinstance(line, Group)]
+    for number, group in enumerate(groups):
+        rows, lines = _merge(group.rows, lines)
+        suffix = str(number) if len(groups) > 1 else ""
+        lines = _one_row(group, rows, suffix, lines)
+    names = {axis.name: _loop_name(at) for at, axis in enumerate(axes)}
+    lines = tuple(_substitute(line, lambda index: _renamed(index, names)) for line in lines)
+    axes = tuple(Axis(names[axis.name], axis.extent) for axis in axes)
+    body = _Placer(lines).place(axes if order is None else order(axes))
+    return Kernel(name, (), draft.buffers, body)
+
+
+def _loop_name(at: int) -> str:
+    return NAMES[at] if at < len(NAMES) else f"z{at:02}"
+
+
+def _merge(
+    axes: Sequence[Axis], lines: tuple[Line, ...]
+) -> tuple[tuple[Axis, ...], tuple[Line, ...]]:
+    """Make one loop of two neighbours wherever every index allows it."""
+    kept: list[Axis] = []
+    for inner in axes:
+        outer = kept[-1] if kept else None
+        if outer is None or not _mergeable(outer, inner, lines):
+            kept.append(inner)
+            continue
+        # a*(n*s) + b*s = (a*n + b)*s: the outer name goes, the inner one counts on.
+        drop = partial(_without, name=outer.name)
+        lines = tuple(_substitute(line, drop) for line in lines)
+        kept[-1] = Axis(inner.name, _times(outer.extent, inner.extent))
+    return tuple(kept), lines
+
+
+def _mergeable(outer: Axis, inner: Axis, lines: tuple[Line, ...]) -> bool:
+    return all(
+        index.coefficient(outer.name) == _times(inner.extent, index.coefficient(inner.name))
+        for line in lines
+        for index in _indexes(line)
+    )
+
+
+def _indexes(line: Line) -> tuple[Affine, ...]:
+    return () if isinstance(line, Group) else indexes(line)
+
+
+def _times(lhs: Size, rhs: Size) -> int:
+    assert isinstance(lhs, int), "loops are merged while sizes are numbers"
+    assert isinstance(rhs, int), "loops are merged while sizes are numbers"
+    return lhs * rhs
+
+
+def _one_row(
+    group: Group, rows: tuple[Axis, ...], suffix: str, lines: tuple[Line, ...]
+) -> tuple[Line, ...]:
+    """Give a group one row axis `r` at most, and its column axis the name `c`."""
+    count = 1
+    for axis in rows:
+        count = _times(count, axis.extent)
+    row, names, divisions = f"r{suffix}", dict[str, str](), list[Line]()
+    if len(rows) == 1:
+        names[rows[0].name] = row
+    else:
+        divisions = _divisions(rows, row)
+    if group.column is not None:
+        names[group.column.name] = f"c{suffix}"
+    one = Group(
+        (Axis(row, count),) if rows else (),
+        Axis(f"c{suffix}", group.column.extent) if group.column else None,
+        group.results,
+    )
+    moved = (one if line is group else line for line in lines)
+    renamed = (_substitute(line, lambda index: _renamed(index, names)) for line in moved)
+    return (*divisions, *renamed)
+
+
+def _divisions(rows: tuple[Axis, ...], row: str) -> list[Line]:
+    """Each of several row axes as a variable, found from the one that replaces them."""
+    lines, rest = list[Line](), Affine(((row, 1),))
+    for outer, inner in pairwise(rows):
+        by = 1
+        for axis in rows[rows.index(inner) :]:
+            by = _times(by, axis.extent)
+        lines.append(Let(outer.name, int64, Quotient(rest, by)))
+        name = inner.name if inner is rows[-1] else f"{inner.name}_rest"
+        lines.append(Let(name, int64, Remainder(rest, by)))
+        rest = Affine(((name, 1),))
+    return lines
+
+
+def _renamed(index: Affine, names: Mapping[str, str]) -> Affine:
+    return Affine(tuple((names.get(n, n), size) for n, size in index.terms), index.offset)
+
+
+def _without(index: Affine, name: str) -> Affine:
+    return Affine(tuple(term for term in index.terms if term[0] != name), index.offset)
+
+
+def _substitute(line: Line, change: Callable[[Affine], Affine]) -> Line:
+    match line:
+        case Let(_, _, value):
+            if isinstance(value, Const | Apply):
+                return line
+            return replace(line, value=replace(value, index=change(value.index)))
+        case Store():
+            return replace(line, index=change(line.index))
+        case Contract(_, _, _, lhs, rhs):
+            left, right = (replace(load, index=change(load.index)) for load in (lhs, rhs))
+            return replace(line, lhs=left, rhs=right)
+        case Group():
+            return line
+
+
+class _Placer:
+    """Puts lines where all they depend on is known."""
+
+    def __init__(self, lines: tuple[Line, ...]) -> None:
+        self.made_by: dict[str, Line] = {}
+        for line in lines:
+            for name in _made(line):
+                self.made_by[name] = line
+        self.depends: dict[int, frozenset[str]] = {}
+        self.lines = self._ordered(lines)
+
+    def place(self, axes: tuple[Axis, ...]) -> tuple[Statement, ...]:
+        """All lines in the loops `axes`."""
+        inside = frozenset[str]().union(
+            *(self._loops(line) for line in self.lines if isinstance(line, Group))
+        )
+        outside = [line for line in self.lines if not self._depends(line) & inside]
+        return self._nested(outside, axes)
+
+    def _nested(self, lines: list[Line], axes: tuple[Axis, ...]) -> tuple[Statement, ...]:
+        if not axes:
+            return tuple(self._statement(line) for line in lines)
+        names = {axis.name for axis in axes}
+        before = [line for line in lines if not self._depends(line) & names]
+        after = [line for line in lines if self._depends(line) & names]
+        loop = Loop(axes[0], self._nested(after, axes[1:]))
+        return (*(self._statement(line) for line in before), loop)
+
+    def _statement(self, line: Line) -> Statement:
+        if not isinstance(line, Group):
+            return line
+        loops = self._loops(line)
+        body = [other for other in self.lines if self._depends(other) & loops]
+        statements = tuple(self._statement(other) for other in body)
+        if line.column is None:
+            (axis,) = line.rows
+            return Reduce(tuple(line.results), "chain", (axis,), (CHAIN_CHUNK,), statements)
+        rows = _times(1, line.rows[0].extent) if line.rows else 1
+        chunk = chunk_of(rows, _times(1, line.column.extent))
+        axes = (*line.rows, line.column)
+        return Reduce(tuple(line.results), "lanes", axes, chunk, statements)
+
+    def _loops(self, group: Group) -> frozenset[str]:
+        column = [group.column.name] if group.column else []
+        return frozenset((*(axis.name for axis in group.rows), *column))
+
+    def _depends(self, line: Line) -> frozenset[str]:
+        """The axes on which a line's value depends, through all that it uses."""
+        key = id(line)
+        if key not in self.depends:
+            found = frozenset[str]()
+            for name in _used(line):
+                made = self.made_by.get(name)
+                found |= self._depends(made) if made is not None else {name}
+            self.depends[key] = found - self._loops(line) if isinstance(line, Group) else found
+        return self.depends[key]
+
+    def _ordered(self, lines: tuple[Line, ...]) -> tuple[Line, ...]:
+        """The lines, each after what it uses, else in the order given."""
+        done: dict[int, Line] = {}
+
+        def visit(line: Line) -> None:
+            if id(line) in done:
+                return
+            for name in _used(line):
+                if name in self.made_by:
+                    visit(self.made_by[name])
+            done[id(line)] = line
+
+        for line in lines:
+            visit(line)
+        return tuple(done.values())
+
+
+def _made(line: Line) -> tuple[str, ...]:
+    match line:
+        case Let() | Contract():
+            return (line.name,)
+        case Store():
+            return ()
+        case Group():
+            return tuple(result.name for result in line.results)
+
+
+def _used(line: Line) -> tuple[str, ...]:
+    """The names of variables and axes that a line uses."""
+    if isinstance(line, Group):
+        return tuple(result.value for result in line.results)
+    return used_names(line)

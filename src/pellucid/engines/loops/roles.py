@@ -1,0 +1,110 @@
+"""Which loop of a contraction is m, which n, and which operand is lhs?
+
+The loops over the result are sorted by what they move: lhs alone (m), rhs alone (n), both (batch).
+Vectors will run along n, so it is the loop that is contiguous in the first result; if that one
+moves lhs, the operands change places, which changes no bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pellucid.engines.loops.ir import (
+    Axis,
+    Buffer,
+    Contract,
+    Kernel,
+    Let,
+    Load,
+    Loop,
+    Statement,
+    Store,
+    nested,
+)
+
+LHS, RHS = "lhs", "rhs"
+"""The first two buffers of an oriented kernel."""
+
+BLOCK, GROUP = "block", "group"
+"""The size parameters of a generic contraction that say how much a task takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """A contraction with its loops sorted; a missing m or n has extent 1.
+
+    `batch` also holds loops over m or n beyond one.
+    """
+
+    contract: Contract
+    batch: tuple[Axis, ...]
+    m: Axis
+    n: Axis
+
+
+def has_contraction(kernel: Kernel) -> bool:
+    """Whether a kernel is a contraction."""
+    return any(isinstance(statement, Contract) for statement in nested(kernel.body))
+
+
+def orient(kernel: Kernel) -> tuple[Kernel, tuple[str, str]]:
+    """The kernel with buffers lhs and rhs before those it touches beside them; what these two were.
+
+    The operands get buffers of their own, also where the epilogue reads the same memory.
+    """
+    contract = _contract(kernel)
+    left, right = contract.lhs, contract.rhs
+    if _runs_along(kernel, left, right):
+        left, right = right, left
+    new = replace(contract, lhs=replace(left, buffer=LHS), rhs=replace(right, buffer=RHS))
+    touched = {s.buffer for s in nested(kernel.body) if isinstance(s, Store)} | {
+        s.value.buffer
+        for s in nested(kernel.body)
+        if isinstance(s, Let) and isinstance(s.value, Load)
+    }
+    operands = (
+        Buffer(LHS, kernel.buffer(left.buffer).dtype, "read"),
+        Buffer(RHS, kernel.buffer(right.buffer).dtype, "read"),
+    )
+    others = tuple(buffer for buffer in kernel.buffers if buffer.name in touched)
+    body = _replaced(kernel.body, contract, new)
+    return replace(kernel, buffers=(*operands, *others), body=body), (left.buffer, right.buffer)
+
+
+def sort_loops(kernel: Kernel) -> Roles:
+    """The roles of the loops of an oriented kernel."""
+    contract = _contract(kernel)
+    axes = [s.axis for s in nested(kernel.body) if isinstance(s, Loop)]
+    left, right = _moving(axes, contract.lhs), _moving(axes, contract.rhs)
+    rows = [axis for axis in left if axis not in right]
+    columns = [axis for axis in right if axis not in left]
+    m = rows[-1] if rows else Axis("m_one", 1)
+    n = columns[-1] if columns else Axis("n_one", 1)
+    return Roles(contract, tuple(axis for axis in axes if axis not in (m, n)), m, n)
+
+
+def _contract(kernel: Kernel) -> Contract:
+    (contract,) = (s for s in nested(kernel.body) if isinstance(s, Contract))
+    return contract
+
+
+def _moving(axes: list[Axis], load: Load) -> list[Axis]:
+    return [axis for axis in axes if load.index.coefficient(axis.name) != 0]
+
+
+def _runs_along(kernel: Kernel, lhs: Load, rhs: Load) -> bool:
+    """Whether lhs, and not rhs, moves along the loop that is contiguous in the result."""
+    axes = [s.axis for s in nested(kernel.body) if isinstance(s, Loop)]
+    store = next(s for s in nested(kernel.body) if isinstance(s, Store))
+    left, right = _moving(axes, lhs), _moving(axes, rhs)
+    along = [axis for axis in axes if store.index.coefficient(axis.name) == 1]
+    return any(axis in left and axis not in right for axis in along)
+
+
+def _replaced(body: tuple[Statement, ...], old: Contract, new: Contract) -> tuple[Statement, ...]:
+    def change(statement: Statement) -> Statement:
+        if isinstance(statement, Loop):
+            return replace(statement, body=_replaced(statement.body, old, new))
+        return new if statement is old else statement
+
+    return tuple(change(statement) for statement in body)

@@ -1,0 +1,214 @@
+"""How should a kernel's loops run? Which axis over vector lanes, in how many copies, over threads.
+
+The choice looks at the kernel and at how many bits a vector register has. It changes speed, never
+bits: each element is the same scalar function in a vector, in its remainder and on any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from pellucid.core.dtype import DType, bool_
+from pellucid.engines.loops.ir import (
+    LANES,
+    Apply,
+    Axis,
+    Binding,
+    Expression,
+    Index,
+    Kernel,
+    Let,
+    Loop,
+    Quotient,
+    Random,
+    Reduce,
+    Remainder,
+    Size,
+    Statement,
+    Store,
+    nested,
+)
+
+TASK_WORK = 1 << 17
+"""The elementary steps of a task at least: 3 us, so that handing it out costs little."""
+
+TASKS_PER_THREAD = 2
+"""A thread is worth waking for so many tasks."""
+
+_WEIGHTS = {"exp": 16, "log": 20, "tanh": 24, "div": 4, "sqrt": 4}
+_RANDOM_WEIGHT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """How a kernel is shared out: each task takes `block` turns of the outermost loop."""
+
+    block: int
+    count: int
+
+
+def arrange(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    """Loops in an order that leaves threads enough to share: a long loop outside.
+
+    >>> [a.name for a in arrange((Axis("i", 2), Axis("j", 50), Axis("l", 300)))]
+    ['j', 'i', 'l']
+    """
+    first = _number(axes[0].extent) if axes else 0
+    if len(axes) < 2 or first >= 8:
+        return axes
+    *outer, last = axes
+    longest = max(outer, key=lambda axis: _number(axis.extent))
+    if _number(longest.extent) < 8 and _number(last.extent) >= 32 * LANES:
+        longest = last
+    return (longest, *(axis for axis in axes if axis is not longest))
+
+
+def schedule(kernel: Kernel, vector_bits: int, block: Size | None = None) -> Kernel:
+    """The kernel with its axes bound; `block` replaces the choice of the threads' share."""
+    lanes = lane_count(kernel, vector_bits)
+    bindings: list[Binding] = []
+    loops = _loops(kernel.body)
+    if loops:
+        share = share_out(kernel).block if block is None else block
+        bindings.append(Binding(loops[0].axis.name, "thread", share))
+    for axis, width, copies in _vector_axes(kernel, loops, lanes):
+        if width > 1:
+            bindings.append(Binding(axis.name, "vector", width))
+        if copies > 1:
+            bindings.append(Binding(axis.name, "unroll", copies))
+    return replace(kernel, schedule=tuple(bindings))
+
+
+def share_out(kernel: Kernel, values: Mapping[str, int] | None = None) -> Tasks:
+    """The tasks of a kernel; `values` are those of its size parameters."""
+    loops = _loops(kernel.body)
+    if not loops:
+        return Tasks(1, 1)
+    extent = _number(loops[0].axis.extent, values)
+    turn = work(loops[0].body, values)
+    block = max(1, -(-TASK_WORK // max(turn, 1)))
+    if _vector_loop(loops) is loops[0] and not _columns(kernel):
+        # Whole vectors, so that only the last task has elements that remain.
+        block = -(-block // LANES) * LANES
+    return Tasks(block, -(-extent // block))
+
+
+def work(statements: tuple[Statement, ...], values: Mapping[str, int] | None = None) -> int:
+    """Roughly how many elementary steps one run of the statements takes."""
+    total = 0
+    for statement in statements:
+        match statement:
+            case Let():
+                total += weight(statement)
+            case Loop():
+                total += _number(statement.axis.extent, values) * work(statement.body, values)
+            case Reduce():
+                turns = 1
+                for axis in statement.axes:
+                    turns *= _number(axis.extent, values)
+                total += turns * (len(statement.results) + work(statement.body, values))
+            case _:
+                total += 1
+    return total
+
+
+def weight(let: Let) -> int:
+    """Roughly how many elementary steps one Let takes."""
+    if isinstance(let.value, Random):
+        return _RANDOM_WEIGHT
+    heavy = _WEIGHTS.get(let.value.op, 1) if isinstance(let.value, Apply) else 1
+    return heavy * (4 if register_bits(let.dtype) != let.dtype.bits else 1)
+
+
+def register_bits(dtype: DType) -> int:
+    """The bits of one element while it is computed with: the 16-bit floats are float32 then."""
+    return 32 if dtype.is_floating and dtype.bits == 16 else max(dtype.bits, 8)
+
+
+def by_fours(random: Expression, axis: str) -> bool:
+    """Whether vectors along `axis` of random words begin at whole Philox blocks of four."""
+    assert isinstance(random, Random)
+    others = (size for name, size in random.index.terms if name != axis)
+    whole = all(isinstance(size, int) and size % 4 == 0 for size in others)
+    return whole and random.index.coefficient(axis) == 1 and random.index.offset % 4 == 0
+
+
+def lane_count(kernel: Kernel, vector_bits: int) -> int:
+    """How many elements a vector holds: as many as fit of the widest dtype that is computed."""
+    widths = [8]
+    for statement in nested(kernel.body):
+        if isinstance(statement, Let) and not isinstance(statement.value, Quotient | Remainder):
+            widths.append(register_bits(statement.dtype))
+            if isinstance(statement.value, Random | Index):
+                widths.append(32)
+        elif isinstance(statement, Reduce):
+            widths += [register_bits(result.dtype) for result in statement.results]
+    return min(LANES, vector_bits // max(widths))
+
+
+def _loops(body: tuple[Statement, ...]) -> list[Loop]:
+    """The nest: each loop and the one inside it."""
+    for statement in body:
+        if isinstance(statement, Loop):
+            return [statement, *_loops(statement.body)]
+    return []
+
+
+def _columns(kernel: Kernel) -> list[Reduce]:
+    """The reductions whose columns are the vectors."""
+    reductions = (s for s in nested(kernel.body) if isinstance(s, Reduce))
+    return [reduce for reduce in reductions if reduce.order == "lanes"]
+
+
+def _vector_axes(kernel: Kernel, loops: list[Loop], lanes: int) -> Iterator[tuple[Axis, int, int]]:
+    """Each axis that runs over vector lanes, with how many and in how many copies."""
+    columns = _columns(kernel)
+    for reduce in columns:
+        # All 64 lanes of each result stay in registers if there are enough and the body is light.
+        copies = LANES // lanes
+        light = _weight_of(reduce.body) <= 8 and copies * len(reduce.results) <= 16
+        light = light and isinstance(reduce.axes[-1].extent, int)
+        yield reduce.axes[-1], lanes, copies if light else 1
+    if loops and not columns:
+        along = _vector_loop(loops)
+        while isinstance(along.axis.extent, int) and lanes > along.axis.extent:
+            lanes //= 2
+        yield along.axis, lanes, _copies(along, lanes)
+
+
+def _vector_loop(loops: list[Loop]) -> Loop:
+    # Rows of memory run along the last axis, also where `arrange` put it outside.
+    by_name = sorted(loops, key=lambda loop: loop.axis.name)
+    return by_name[-1]
+
+
+def _copies(loop: Loop, lanes: int) -> int:
+    chains = [s for s in nested(loop.body) if isinstance(s, Reduce)]
+    if chains:
+        heaviest = max(_weight_of(chain.body) * len(chain.results) for chain in chains)
+        wanted = 8 if heaviest <= 4 else 4 if heaviest <= 12 else 1
+        return _fitting(wanted, loop.axis.extent, lanes)
+    random = [s for s in loop.body if isinstance(s, Let) and isinstance(s.value, Random)]
+    if random and all(by_fours(let.value, loop.axis.name) for let in random):
+        return _fitting(4, loop.axis.extent, lanes)
+    return 1
+
+
+def _fitting(copies: int, extent: Size, lanes: int) -> int:
+    while isinstance(extent, int) and copies > 1 and copies * lanes > extent:
+        copies //= 2
+    return copies
+
+
+def _weight_of(body: tuple[Statement, ...]) -> int:
+    lets = [s for s in body if isinstance(s, Let) and s.dtype is not bool_]
+    stores = [s for s in body if isinstance(s, Store)]
+    return sum(weight(let) for let in lets) + len(stores)
+
+
+def _number(size: Size, values: Mapping[str, int] | None = None) -> int:
+    if isinstance(size, int):
+        return size
+    assert values is not None, f"the size parameter {size} has no value here"
+    return values[size]

@@ -1,0 +1,171 @@
+"""Does every engine say what the cards say? Each op's cases on each engine, beside the reference.
+
+The tolerance is derived, not chosen. Movement, arithmetic, comparison and bits are exact: no
+tolerance. An elementary function may err by what its card states, in units of the last place, and
+the reference by half a unit. A sum of n terms, added in any order, errs by at most n half units of
+the dtype it is accumulated in (float32 for 16-bit floats) times the sum of their sizes; then it is
+rounded once to its own dtype.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pellucid.core.dtype import DType, float32
+from pellucid.core.error import UnsupportedOpError
+from pellucid.core.shape import Size
+from pellucid.core.shape import evaluate as evaluate_size
+from pellucid.engines import engine_names, find_engine
+from pellucid.engines.base import Engine, Layout, array_at, layout
+from pellucid.engines.cpu import rules
+from pellucid.ops import REGISTRY
+from pellucid.ops.define import type_of
+from tests.engines.executing import run_compiled, stored
+from tests.graphs import same_bits
+from tests.ops.cases import CASES, Case
+
+EVERY_OP = pytest.mark.parametrize("name", REGISTRY)
+EVERY_ENGINE = pytest.mark.parametrize("engine", engine_names())
+ACCUMULATING = ("sum", "dot_general")
+
+
+def test_cpu_table_and_what_it_refuses_are_the_registry() -> None:
+    supported = rules.supported_ops()
+    assert supported | set(rules.UNSUPPORTED) == set(REGISTRY)
+    assert not supported & set(rules.UNSUPPORTED)
+    assert all(rules.UNSUPPORTED.values())
+
+
+def test_what_the_cpu_refuses_names_the_op_and_why() -> None:
+    for name, why in rules.UNSUPPORTED.items():
+        with pytest.raises(UnsupportedOpError, match=f"{name}: .*{re.escape(why)}"):
+            compiled(find_engine("cpu"), CASES[name][0])
+
+
+@EVERY_ENGINE
+@EVERY_OP
+def test_compiled_op_is_the_reference(engine: str, name: str) -> None:
+    skip_refused(engine, name)
+    for case in CASES[name]:
+        for found, wanted in zip(compiled(find_engine(engine), case), reference(case), strict=True):
+            assert_within(found, wanted, case)
+
+
+@EVERY_ENGINE
+@EVERY_OP
+def test_launched_op_is_the_reference(engine: str, name: str) -> None:
+    skip_refused(engine, name, launching=True)
+    for case in CASES[name]:
+        assert_within(launched(find_engine(engine), case), reference(case)[0], case)
+
+
+@EVERY_ENGINE
+@EVERY_OP
+def test_launched_op_has_the_bits_of_the_compiled_one(engine: str, name: str) -> None:
+    skip_refused(engine, name, launching=True)
+    for case in CASES[name]:
+        wanted = compiled(find_engine(engine), case)[0]
+        assert same_bits(launched(find_engine(engine), case), wanted), case
+
+
+@EVERY_ENGINE
+@EVERY_OP
+def test_bits_do_not_depend_on_how_operands_lie(engine: str, name: str) -> None:
+    skip_refused(engine, name, launching=True)
+    for case in CASES[name]:
+        if any(array.ndim > 1 for array in case.operands):
+            dense = launched(find_engine(engine), case)
+            assert same_bits(launched(find_engine(engine), case, turned=True), dense), case
+
+
+def skip_refused(engine: str, name: str, launching: bool = False) -> None:
+    if launching and name == "fusion":
+        pytest.skip("a fusion is compiled, never launched")
+    if engine == "cpu" and name in rules.UNSUPPORTED:
+        pytest.skip(f"refused: {rules.UNSUPPORTED[name]}")
+
+
+def reference(case: Case) -> tuple[NDArray[Any], ...]:
+    return case.op.evaluate(*case.operands, **case.attrs)
+
+
+def compiled(engine: Engine, case: Case) -> tuple[NDArray[Any], ...]:
+    """The results of the graph of one node."""
+    return run_compiled(engine, case.graph(), case.operands)
+
+
+def launched(engine: Engine, case: Case, turned: bool = False) -> NDArray[Any]:
+    """The result of one launch; `turned` stores operands with their axes in the other order."""
+    places = [operand_layout(array, turned) for array in case.operands]
+    launch = engine.launcher(case.op, case.attrs, tuple(places))
+    pairs = zip(case.operands, places, strict=True)
+    blocks = [stored(engine, array, place) for array, place in pairs]
+    result = engine.allocate(launch.result.nbytes)
+    launch(*(block.address for block in blocks), result.address)
+    return array_at(result.address, launch.result, result)
+
+
+def operand_layout(array: NDArray[Any], turned: bool) -> Layout:
+    if not turned or not array.size:
+        return layout(type_of(array))
+    steps = np.asfortranarray(array).strides
+    return layout(type_of(array), tuple(step // array.itemsize for step in steps))
+
+
+def assert_within(found: NDArray[Any], wanted: NDArray[Any], case: Case) -> None:
+    allowed = tolerance(case, wanted)
+    if allowed is None:
+        assert same_bits(found, wanted), case
+        return
+    assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape), case
+    wide = [array.astype(np.float64) for array in (found, wanted)]
+    same = (wide[0] == wide[1]) | (np.isnan(wide[0]) & np.isnan(wide[1]))
+    with np.errstate(invalid="ignore"):
+        assert (same | (np.abs(wide[0] - wide[1]) <= allowed)).all(), case
+
+
+def tolerance(case: Case, wanted: NDArray[Any]) -> NDArray[Any] | None:
+    """The largest difference from the reference, or None where there may be none."""
+    dtype = type_of(wanted).dtype
+    if not dtype.is_floating or case.op.name == "max":
+        return None
+    if case.op.name in ACCUMULATING:
+        sizes = [np.abs(array.astype(np.float64)) for array in case.operands]
+        size = np.asarray(case.op.evaluate(*sizes, **case.attrs)[0])
+        inner = half_unit(dtype if dtype.bits >= 32 else float32) * terms(case) * size
+        return inner + units(wanted) / 2 * (dtype.bits < 32)
+    ulps = accuracy(case).get(dtype.name, 0.5)
+    return None if ulps <= 0.5 else units(wanted) * (ulps + 0.5)
+
+
+def accuracy(case: Case) -> Mapping[str, float]:
+    """What the cards of the op, or of the ops in its body, state."""
+    if case.op.name != "fusion":
+        return case.op.accuracy
+    stated = [REGISTRY[node.op.name].accuracy for node in case.attrs["body"].nodes]
+    return {name: max(card.get(name, 0.5) for card in stated) for name in stated[0]}
+
+
+def terms(case: Case) -> int:
+    """How many numbers become one."""
+    shape: tuple[Size, ...] = case.types[0].shape
+    axes = case.attrs["axes"] if case.op.name == "sum" else case.attrs["contract"][0]
+    return int(np.prod([evaluate_size(shape[axis], {}) for axis in axes], initial=1))
+
+
+def half_unit(dtype: DType) -> float:
+    return float(ml_dtypes.finfo(dtype.numpy).eps) / 2
+
+
+def units(array: NDArray[Any]) -> NDArray[Any]:
+    """The spacing of the dtype at each number."""
+    info = ml_dtypes.finfo(array.dtype)
+    size = np.maximum(np.abs(array.astype(np.float64)), float(info.smallest_normal))
+    return 2.0 ** np.floor(np.log2(size)) * float(info.eps)
