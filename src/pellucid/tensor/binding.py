@@ -1,0 +1,79 @@
+"""What stands at each input and output of a traced graph? An argument, a cell, a gradient …
+
+A `Binding` is made from a trace that has ended well, and says so by number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pellucid.ir.graph import Graph
+from pellucid.tensor.cell import Cell
+from pellucid.tensor.dispatch import dense
+from pellucid.tensor.draws import finish_draws
+from pellucid.tensor.state import Variable
+from pellucid.tensor.tensor import Tensor
+from pellucid.tensor.trace import GradientState, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The inputs of a graph by number, and its outputs in order.
+
+    Outputs are the Tensors among the `results`, then the `assigned` cells, then the gradients that
+    are `left` (each with the steps made before it). `donate` pairs a cell's input and output.
+    `draws` are random draws that ran while tracing and that the graph does not count, `draws_inside`
+    those that it does. `once` says that tracing changed the program, so that the graph is right for a single call.
+    """
+
+    graph: Graph
+    arguments: tuple[int, ...]
+    tensors: tuple[tuple[int, Tensor], ...]
+    cells: tuple[tuple[int, Cell], ...]
+    gradients: tuple[tuple[int, Cell], ...]
+    results: tuple[Any, ...]
+    assigned: tuple[Cell, ...]
+    left: tuple[tuple[Cell, int], ...]
+    donate: dict[int, int]
+    state: GradientState
+    draws: dict[Variable, int]
+    draws_inside: dict[Variable, int]
+    once: bool
+
+
+def bind(trace: Trace, results: Sequence[Any]) -> Binding:
+    """The graph of an open trace that gives the Tensors among `results`."""
+    once = bool(trace.undo or trace.draws_at_once)
+    draws = finish_draws(trace)
+    assigned = [c for c, s in trace.cells.items() if s.assigned]
+    state = trace.gradients
+    left = {c: t for c, t in state.values.items() if t is not None and c in state.set_at}
+    outputs = [trace.lift(one) for one in results if isinstance(one, Tensor)]
+    first = len(outputs)
+    outputs += [trace.cells[cell].current for cell in assigned]
+    outputs += [trace.lift(tensor) for tensor in left.values()]
+    graph = trace.builder.graph(outputs)
+    number = {value: index for index, value in enumerate(graph.inputs)}
+    tensors = {number[value]: tensor for tensor, value in trace.captured.values()}
+    cells = {number[s.entry]: c for c, s in trace.cells.items() if s.entry is not None}
+    brought = {number[value]: cell for cell, value in state.entries.items()}
+    place = {cell: index for index, cell in cells.items()}
+    inner = {*tensors, *cells, *brought}
+    return Binding(
+        graph=graph,
+        arguments=tuple(index for index in number.values() if index not in inner),
+        tensors=tuple((index, dense(tensor)) for index, tensor in tensors.items()),
+        cells=tuple(cells.items()),
+        gradients=tuple(brought.items()),
+        results=tuple(results),
+        assigned=tuple(assigned),
+        left=tuple((cell, state.set_at[cell]) for cell in left),
+        donate={place[c]: first + i for i, c in enumerate(assigned) if c in place},
+        state=state,
+        draws=draws,
+        draws_inside={c: n for c, n in trace.draws.items() if c not in draws},
+        once=once,
+    )
+

@@ -1,0 +1,198 @@
+"""Where does a mutable value lie, and who may write there? Cells, a clock, and a gate.
+
+A `Cell` holds a block of memory. Compiled code remembers the addresses of cells and writes in place
+while the clock says that nobody looked; the gate keeps a step that writes apart from those who read.
+"""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import sys
+import threading
+from threading import get_ident
+from typing import Final
+
+from pellucid.engines.base import Layout, Storage
+from pellucid.ir.graph import TensorType
+from pellucid.tensor.tensor import Operators, Tensor
+
+
+class Clock:
+    """Counts what compiled code and leftover gradients are compared with.
+
+    `structure` grows when an attribute of a Stateful is set; `touched` when a cell that compiled
+    code knows is read or assigned outside it; `writes` when such a cell changes; `steps` with each
+    optimizer step. `backward_at` is the number of steps at the last `backward`, `early_at` at the
+    last gradient that was assigned between a step and the next `backward`.
+    """
+
+    def __init__(self) -> None:
+        self.structure = 0
+        self.touched = 0
+        self.writes = 0
+        self.steps = 1
+        self.backward_at = 0
+        self.early_at = 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether the next `backward` drops what is left over: a step came after the last one."""
+        return self.steps > self.backward_at
+
+    @property
+    def mood(self) -> tuple[bool, bool]:
+        """What a traced `backward` takes for granted: what is dropped, and whether all of it."""
+        return self.pending, self.early_at == self.steps
+
+
+class Gate:
+    """Keeps a compiled step that writes cells in place apart from everybody else who uses them.
+
+    A step holds `lock` while it runs; `writer` is its thread, or 0. A call that only reads is
+    counted in `readers`: steps that start meanwhile write elsewhere, and the memory that cells let
+    go of is kept until the last reader is done.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.writer = 0
+        self.readers = 0
+        self._retired: list[object] = []
+        self._counting = threading.Lock()
+
+    def enter(self) -> None:
+        """A call that reads cells begins, once no step is writing."""
+        with self.lock, self._counting:
+            self.readers += 1
+
+    def leave(self) -> None:
+        """A call that reads cells is done."""
+        with self._counting:
+            self.readers -= 1
+            if not self.readers:
+                self._retired.clear()
+
+    def retire(self, storage: object) -> None:
+        """Keep memory that a cell lets go of until no running call can be reading it."""
+        if self.readers:
+            with self._counting:
+                self._retired.append(storage)
+
+    def begin_writing(self) -> None:
+        """A step that writes begins; its thread holds the lock."""
+        self.writer = get_ident()
+
+    def end_writing(self) -> None:
+        """The step that writes is done."""
+        self.writer = 0
+
+    def wait(self) -> None:
+        """Return once no other thread's compiled step is writing."""
+        with self.lock:
+            pass
+
+
+clock: Final = Clock()
+gate: Final = Gate()
+
+
+class Cell(Operators):
+    """The memory behind a Variable; what may be said to it stands there.
+
+    `_watched` says that compiled code knows the cell; `_grad_at` is the clock's `steps` when the
+    gradient came.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_address",
+        "_grad",
+        "_grad_at",
+        "_layout",
+        "_storage",
+        "_trainable",
+        "_watched",
+        "name",
+    )
+
+    def __init__(self, tensor: Tensor, name: str, trainable: bool) -> None:
+        assert tensor._storage is not None and tensor._layout.dense, "a cell holds plain numbers"
+        self.name = name
+        self._trainable = trainable
+        self._watched = False
+        self._grad: Tensor | None = None
+        self._grad_at = 0
+        self._layout: Layout = tensor._layout
+        self._storage: Storage = tensor._storage
+        self._address: int = tensor._address
+
+    @property
+    def type(self) -> TensorType:
+        """Dtype and shape."""
+        return self._layout.type
+
+    def take(self, tape: object = None) -> Tensor:
+        """The Tensor that the cell holds now; from here on it has another holder."""
+        while True:
+            storage = self._storage
+            tensor = Tensor(self._layout, storage, self._address, None, None, tape)
+            if self._watched:
+                clock.touched += 1
+            # A step that began before the clock moved may have been writing, or replaced all this.
+            if self._storage is storage and (not gate.writer or gate.writer == get_ident()):
+                return tensor
+            gate.wait()
+
+    def hold(self, tensor: Tensor) -> None:
+        """Hold a Tensor's memory from now on."""
+        assert tensor._storage is not None and tensor._layout.dense, "a cell holds plain numbers"
+        with gate.lock:
+            gate.retire(self._storage)
+            self._layout = tensor._layout
+            self._storage, self._address = tensor._storage, tensor._address
+            if self._watched:
+                # After the change: who sees the new count sees the new memory.
+                clock.touched += 1
+                clock.writes += 1
+
+    def keep_gradient(self, gradient: Tensor | None) -> None:
+        """Let the gradient outside of traces be this one."""
+        self._grad, self._grad_at = gradient, clock.steps
+        if gradient is not None and clock.pending:
+            clock.early_at = clock.steps
+
+    @property
+    def held_gradient(self) -> Tensor | None:
+        """The gradient outside of traces; one that a later `backward` dropped is gone."""
+        if self._grad is not None and self._grad_at < clock.backward_at:
+            self._grad = None
+        return self._grad
+
+    @property
+    def is_early(self) -> bool:
+        """Whether a gradient was assigned since the last step."""
+        return self._grad is not None and self._grad_at == clock.steps
+
+    def is_sole_holder(self) -> bool:
+        """Whether nobody but the cell holds its memory, so that it may be written in place."""
+        return sys.getrefcount(self._storage) == _ALONE and not self._storage.borrowed
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class _Probe:
+    """As a cell: an attribute in a slot."""
+
+    __slots__ = ("_storage",)
+
+    def __init__(self) -> None:
+        self._storage = object()
+
+    def count(self) -> int:
+        return sys.getrefcount(self._storage)
+
+
+# How many references `getrefcount` sees where one attribute holds an object.
+_ALONE: Final = _Probe().count()

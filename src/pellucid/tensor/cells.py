@@ -1,0 +1,62 @@
+"""Which Variables are in here? Trees of Stateful objects, lists, tuples and dicts are looked through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from pellucid.tensor.state import Variable
+from pellucid.tensor.stateful import Stateful
+
+
+def cells_of(root: Any) -> dict[str, Variable]:
+    """Every Variable in a tree, by path; one that is shared comes once, under its first path."""
+    found: dict[str, Variable] = {}
+    seen: set[int] = set()
+    stack: list[tuple[str, Any]] = [("", root)]
+    while stack:
+        path, value = stack.pop()
+        if id(value) in seen:
+            continue
+        if isinstance(value, Variable):
+            seen.add(id(value))
+            found[path] = value
+        elif inner := parts_of(value):
+            seen.add(id(value))
+            stack += reversed([(f"{path}.{name}" if path else name, part) for name, part in inner])
+    return found
+
+
+def with_cells(root: Any, replace: Callable[[Variable], Any]) -> Any:
+    """A copy of a tree in which `replace(variable)` stands for each Variable."""
+    if isinstance(root, Variable):
+        return replace(root)
+    if isinstance(root, Stateful):
+        copy = object.__new__(type(root))
+        for name, value in root.__dict__.items():
+            copy.__dict__[name] = with_cells(value, replace)
+        return copy
+    if isinstance(root, list | tuple):
+        items = [with_cells(item, replace) for item in cast("list[Any]", root)]
+        # A named tuple takes its fields one by one.
+        return type(root)(*items) if hasattr(root, "_fields") else type(root)(items)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if isinstance(root, dict):
+        pairs = cast("dict[Any, Any]", root).items()
+        return type(root)((key, with_cells(value, replace)) for key, value in pairs)  # pyright: ignore[reportUnknownVariableType]
+    return root
+
+
+def parts_of(value: Any) -> list[tuple[str, Any]]:
+    """What a Stateful, list, tuple or dict consists of, by name; nothing for other objects."""
+    if isinstance(value, Stateful):
+        return list(value.__dict__.items())
+    if isinstance(value, list | tuple):
+        return [(str(i), part) for i, part in enumerate(cast("list[Any]", value))]
+    if isinstance(value, dict):
+        return [(key_text(key), part) for key, part in cast("dict[Any, Any]", value).items()]
+    return []
+
+
+def key_text(key: Any) -> str:
+    """A dict's key in a path: a Variable by its name, for it prints numbers."""
+    return f"<{key.name}>" if isinstance(key, Variable) else str(key)

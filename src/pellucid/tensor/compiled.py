@@ -1,0 +1,263 @@
+"""How is a compiled graph called with cells? Addresses go into a table, then one native call runs.
+
+While nobody else touched the cells, their addresses in the table are still right, however many they
+are: a call then costs a few microseconds. A cell is written in place only if nobody else holds
+its memory and no other call is reading.
+"""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pellucid.core import tree
+from pellucid.engines.base import Executable, Frame, Storage, layout
+from pellucid.ir.graph import Graph, TensorType
+from pellucid.tensor.binding import Binding
+from pellucid.tensor.cell import Cell, clock, gate
+from pellucid.tensor.context import context, current_engine
+from pellucid.tensor.deferred import DeferredCall, DeferredResult, is_live
+from pellucid.tensor.dispatch import dense
+from pellucid.tensor.interrupt import drop_shield, raise_shield
+from pellucid.tensor.reach import Reach
+from pellucid.tensor.tensor import Tensor
+
+
+@dataclass(slots=True)
+class _Known:
+    """Addresses of cells and outside Tensors by slot, right while `touched` is the clock's."""
+
+    addresses: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    touched: int = -1
+
+
+@dataclass(slots=True)
+class _Seat:
+    """A frame, and the addresses that its table was filled with."""
+
+    frame: Frame
+    filled: _Known | None = None
+
+
+class Compiled:
+    """One executable of a jitted function, its guards, and its way of being called.
+
+    `graph` is what was traced and `executable` what the engine made of it; `inputs` and `outputs`
+    are their types.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        executable: Executable,
+        binding: Binding,
+        reach: Reach,
+        treedef: tree.TreeDef,
+        leaves: Sequence[Any],
+        resultdef: tree.TreeDef,
+    ) -> None:
+        self.name = name
+        self.executable = executable
+        self.binding = binding
+        self.reach = reach
+        self.graph: Graph = binding.graph
+        self.inputs: tuple[TensorType, ...] = executable.inputs
+        self.outputs: tuple[TensorType, ...] = executable.outputs
+        self.spent = False
+        self._resultdef = resultdef
+        self._kinds = _plain_kinds(treedef, leaves)
+        self._engine = current_engine()
+        self._gradients = context.gradients
+        first = len(self.inputs)
+        places = [(first + i, layout(type)) for i, type in enumerate(self.outputs)]
+        tensors = [one for one in binding.results if isinstance(one, Tensor)]
+        self._results = [(slot, place, place.nbytes) for slot, place in places[: len(tensors)]]
+        states = places[len(tensors) :]
+        self._states = list(zip(states, binding.assigned, strict=False))
+        self._left = states[len(binding.assigned) :]
+        self._taped = tuple(map(is_live, tensors)) if any(map(is_live, tensors)) else ()
+        self._single = resultdef == tree.LEAF and len(tensors) == 1
+        self._writes = bool(binding.assigned or binding.left or binding.state.used)
+        self._reads = bool(binding.cells)
+        self._present = tuple(binding.state.present.items())
+        self._mood = binding.state.found if binding.state.used else None
+        self._known = _Known()
+        self._seats: list[_Seat] = []
+        for cell in {*(c for _, c in binding.cells), *binding.assigned}:
+            cell._watched = True
+
+    def takes(self, args: Sequence[Any]) -> bool:
+        """Whether plain positional arguments are just of the kinds compiled for; quick."""
+        kinds = self._kinds
+        if kinds is None or len(kinds) != len(args):
+            return False
+        if context.engine is not self._engine or context.gradients is not self._gradients:
+            return False
+        for arg, kind in zip(args, kinds, strict=True):
+            if type(arg) is Tensor:
+                if arg._layout is not kind or arg._storage is None:
+                    return False
+            elif arg is not kind:
+                return False
+        return True
+
+    def is_current(self) -> bool:
+        """Whether what the function reaches, and what gradients there are, is as when traced."""
+        if self.spent or not self.reach.is_current():
+            return False
+        if self._mood is not None and self._mood != clock.mood:
+            return False
+        for cell, there in self._present:
+            if (cell.held_gradient is not None) != there:
+                return False
+        return True
+
+    def reason(self) -> str:
+        """Why it does not suit any more, as a sentence."""
+        if self.spent:
+            return "the first call made new state, which later calls find there"
+        for cell, there in self._present:
+            if (cell.held_gradient is not None) != there:
+                name = cell.name or "a Parameter"
+                return f"the gradient of {name} is {'gone' if there else 'there already'}"
+        if self._mood is not None and self._mood != clock.mood:
+            return "gradients are left over from before, or are not any more"
+        return self.reach.reason()
+
+    def run(self, args: Sequence[Any]) -> Any:
+        """Call the executable with the Tensors among `args` and give the tree of results."""
+        if self._writes:
+            outputs = self._run_alone(args)
+        elif self._reads:
+            gate.enter()
+            try:
+                outputs = self._call(args, exclusive=False)
+            finally:
+                gate.leave()
+        else:
+            outputs = self._call(args, exclusive=False)
+        if self.binding.once:
+            self.spent = True
+        if self._gradients:
+            self._defer(outputs, args)
+        if self._single:
+            return outputs[0]
+        found = iter(outputs)
+        leaves = [next(found) if isinstance(r, Tensor) else r for r in self.binding.results]
+        return tree.unflatten(self._resultdef, leaves)
+
+    def _run_alone(self, args: Sequence[Any]) -> list[Tensor]:
+        with gate.lock:
+            gate.begin_writing()
+            raise_shield()
+            try:
+                return self._call(args, exclusive=not gate.readers)
+            finally:
+                gate.end_writing()
+                drop_shield()
+
+    def _call(self, args: Sequence[Any], exclusive: bool) -> list[Tensor]:
+        known = self._known
+        fresh: list[tuple[Cell, Tensor]] = []
+        if known.touched != clock.touched or (self._states and not exclusive):
+            known, fresh = self._look_up(exclusive)
+        try:
+            seat = self._seats.pop()
+        except IndexError:
+            seat = _Seat(self.executable.lease())
+        table = seat.frame.table
+        if seat.filled is not known:
+            for slot, address in known.addresses:
+                table[slot] = address
+            seat.filled = known
+        slots = iter(self.binding.arguments)
+        for arg in args:
+            if type(arg) is Tensor:
+                table[next(slots)] = arg._address
+        brought = self._bring_gradients(table) if self.binding.gradients else ()
+        allocate = self._engine.allocate
+        outputs: list[Tensor] = []
+        for slot, place, nbytes in self._results:
+            storage = allocate(nbytes)
+            table[slot] = address = storage.address
+            outputs.append(Tensor(place, storage, address))
+        left = [self._new(place, slot, table) for slot, place in self._left]
+        self.executable.run(seat.frame)
+        self._seats.append(seat)
+        del brought  # what was brought lives until the run is over
+        if self._writes:
+            self._commit(fresh, left)
+        return outputs
+
+    def _bring_gradients(self, table: Any) -> list[Tensor]:
+        """The gradients that came from outside, their addresses in the table."""
+        brought: list[Tensor] = []
+        for slot, cell in self.binding.gradients:
+            held = cell.held_gradient
+            assert held is not None, "is_current looked"
+            brought.append(dense(held))
+            table[slot] = brought[-1]._address
+        return brought
+
+    def _look_up(self, exclusive: bool) -> tuple[_Known, list[tuple[Cell, Tensor]]]:
+        """Addresses of all cells; those that may not be written in place get new memory."""
+        binding = self.binding
+        # Read first: whoever takes a value from now on is noticed by the next call.
+        touched = clock.touched
+        addresses = [(slot, tensor._address) for slot, tensor in binding.tensors]
+        addresses += [(slot, cell._address) for slot, cell in binding.cells]
+        fresh: list[tuple[Cell, Tensor]] = []
+        for (slot, place), cell in self._states:
+            if exclusive and cell.is_sole_holder():
+                addresses.append((slot, cell._address))
+            else:
+                storage: Storage = self._engine.allocate(place.nbytes)
+                fresh.append((cell, Tensor(place, storage, storage.address)))
+                addresses.append((slot, storage.address))
+        known = _Known(addresses, -1 if fresh else touched)
+        self._known = known
+        return known, fresh
+
+    def _new(self, place: Any, slot: int, table: Any) -> Tensor:
+        storage = self._engine.allocate(place.nbytes)
+        table[slot] = storage.address
+        return Tensor(place, storage, storage.address)
+
+    def _commit(self, fresh: list[tuple[Cell, Tensor]], left: list[Tensor]) -> None:
+        """Make what the run computed the state of the program."""
+        binding, state = self.binding, self.binding.state
+        for cell, tensor in fresh:
+            cell.hold(tensor)
+        if binding.assigned:
+            clock.writes += 1
+        if not state.used:
+            return
+        for cell in state.set_at:
+            cell._grad = None
+        for (cell, after), tensor in zip(binding.left, left, strict=True):
+            cell._grad, cell._grad_at = tensor, clock.steps + after
+        if state.backward_at is not None:
+            clock.backward_at = clock.steps + state.backward_at
+        clock.steps += state.steps
+
+    def _defer(self, outputs: list[Tensor], args: Sequence[Any]) -> None:
+        """Give results a tape where a Parameter, or an argument with a tape, is behind them."""
+        tensors = [arg for arg in args if type(arg) is Tensor]
+        through = any(arg._tape is not None for arg in tensors)
+        if not self._taped and not through:
+            return
+        call = DeferredCall(self.name, self.binding, tensors)
+        for index, output in enumerate(outputs):
+            if (self._taped and self._taped[index]) or (through and output.dtype.is_floating):
+                output._tape = DeferredResult(call, index)
+
+
+def _plain_kinds(treedef: tree.TreeDef, leaves: Sequence[Any]) -> tuple[Any, ...] | None:
+    """What plain positional arguments must be, or None where the call had more structure."""
+    args, kwargs = treedef.children
+    if kwargs.children or any(child != tree.LEAF for child in args.children):
+        return None
+    return tuple(one._layout if isinstance(one, Tensor) else one for one in leaves)

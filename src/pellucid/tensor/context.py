@@ -1,0 +1,144 @@
+"""In which surroundings does this thread work? An open trace, an engine, a tape or none."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+from pellucid.core.config import setting
+from pellucid.engines import engine_names, find_engine
+from pellucid.engines.base import Engine
+from pellucid.tensor.trace import Trace
+
+
+class Context(threading.local):
+    """One thread's surroundings.
+
+    `trace` is the innermost open trace, or None while ops run at once; `outermost` keeps the
+    journal of all open ones, also while something outside the graph is done; `plans` are the engine's ops made ready, `constants` its Tensors of one number.
+    """
+
+    def __init__(self) -> None:
+        self.trace: Trace | None = None
+        self.outermost: Trace | None = None
+        self.gradients = True
+        self.engine: Engine | None = None
+        self.plans: dict[Any, Any] = {}
+        self.constants: dict[Any, Any] = {}
+
+
+context = Context()
+_plans: dict[str, dict[Any, Any]] = {}
+_constants: dict[str, dict[Any, Any]] = {}
+
+
+def current_engine() -> Engine:
+    """The engine that runs ops on this thread; `PELLUCID_DEVICE` chooses the first one."""
+    if context.engine is None:
+        use_engine(setting("DEVICE", engine_names()[0]))
+    assert context.engine is not None, "use_engine sets it"
+    return context.engine
+
+
+def use_engine(name: str) -> None:
+    """Run what follows on this thread on the engine called `name`; raises DeviceError."""
+    engine = find_engine(name)
+    context.plans = _plans.setdefault(name, {})
+    context.constants = _constants.setdefault(name, {})
+    context.engine = engine
+
+
+@contextmanager
+def device(name: str) -> Generator[Engine]:
+    """Run the ops inside on the engine called `name`.
+
+    >>> import pellucid as pe
+    >>> with pe.device("reference"):
+    ...     print(pe.asarray([1.0, 2.0]) + 1.0)
+    [2. 3.]
+    """
+    before = current_engine().name
+    use_engine(name)
+    try:
+        yield current_engine()
+    finally:
+        use_engine(before)
+
+
+def devices() -> tuple[str, ...]:
+    """The names of the engines; the first is the default.
+
+    >>> devices()
+    ('cpu', 'reference')
+    """
+    return engine_names()
+
+
+@contextmanager
+def no_grad() -> Generator[None]:
+    """Record no tape inside: `backward` does not see what is computed here.
+
+    >>> import pellucid as pe
+    >>> w = pe.Parameter(2.0)
+    >>> with pe.no_grad():
+    ...     y = w * 3.0
+    >>> y.requires_grad
+    False
+    """
+    before = context.gradients
+    context.gradients = False
+    try:
+        yield
+    finally:
+        context.gradients = before
+
+
+@contextmanager
+def tracing(trace: Trace) -> Generator[Trace]:
+    """Let ops on this thread become nodes of `trace`; an exception restores what changed."""
+    before, context.trace = context.trace, trace
+    outermost = context.outermost is None
+    if outermost:
+        context.outermost = trace
+    try:
+        yield trace
+        if outermost:
+            trace.require_no_escape()
+    except BaseException:
+        if outermost:
+            trace.restore()
+        raise
+    finally:
+        context.trace = before
+        trace.is_open = False
+        if outermost:
+            context.outermost = None
+
+
+@contextmanager
+def outside_traces() -> Generator[None]:
+    """Run ops at once inside, though a trace is open: a new cell's first value is made so."""
+    if context.trace is None:
+        yield
+        return
+    trace, context.trace = context.trace, None
+    try:
+        yield
+    finally:
+        context.trace = trace
+
+
+def root_trace() -> Trace | None:
+    """The outermost open trace that is not suspended, or None."""
+    trace = context.trace
+    while trace is not None and trace.parent is not None:
+        trace = trace.parent
+    return trace
+
+
+def journal(undo: Callable[[], None]) -> None:
+    """Have an exception in the outermost open trace take back what is about to change."""
+    if context.outermost is not None:
+        context.outermost.undo.append(undo)

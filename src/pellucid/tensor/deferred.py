@@ -1,0 +1,74 @@
+"""How does `backward` come through a compiled call? The call is evaluated again, op by op, on a tape.
+
+That happens only if `backward` is asked for outside the compiled function; a training step that
+calls it inside pays nothing.
+"""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pellucid.core.error import StateError
+from pellucid.core.source import at_line, user_source
+from pellucid.tensor.binding import Binding
+from pellucid.tensor.cell import clock
+from pellucid.tensor.context import context
+from pellucid.tensor.dispatch import evaluate
+from pellucid.tensor.tape import TapeNode
+from pellucid.tensor.tensor import Tensor
+
+
+class DeferredCall:
+    """A compiled call that `backward` may come through: enough to evaluate it again."""
+
+    def __init__(self, name: str, binding: Binding, arguments: Sequence[Tensor]) -> None:
+        self.name = name
+        self.binding = binding
+        self.arguments = tuple(arguments)
+        self.writes = clock.writes
+        self.outputs: list[Tensor] | None = None
+
+    def results(self) -> list[Tensor]:
+        """The results with a tape; raises StateError where a cell changed since the call."""
+        if self.outputs is None:
+            self.outputs = self._evaluated()
+        return self.outputs
+
+    def _evaluated(self) -> list[Tensor]:
+        binding = self.binding
+        if self.writes != clock.writes or binding.assigned:
+            raise StateError(
+                f"backward: Variables changed since the compiled call of {self.name}"
+                f"{at_line(user_source())}\n  call backward inside the compiled function, or before "
+                "they change"
+            )
+        tensors = dict(zip(binding.arguments, self.arguments, strict=True)) | dict(binding.tensors)
+        for slot, cell in binding.cells:
+            tensors[slot] = cell.take(cell if cell._trainable else None)
+        before, context.gradients = context.gradients, True
+        try:
+            inputs = [tensors[number] for number in range(len(binding.graph.inputs))]
+            return evaluate(binding.graph, inputs)
+        finally:
+            context.gradients = before
+
+
+class DeferredResult:
+    """One result of a compiled call, as a tape."""
+
+    __slots__ = ("call", "index")
+
+    def __init__(self, call: DeferredCall, index: int) -> None:
+        self.call, self.index = call, index
+
+    def resolve(self) -> object:
+        """The tape node or Parameter behind the result; None where there is none."""
+        return self.call.results()[self.index]._tape
+
+
+def is_live(result: Tensor) -> bool:
+    """Whether `backward` could still start from a traced result."""
+    tape = result._tape
+    return tape is not None and not (isinstance(tape, TapeNode) and tape.freed)

@@ -1,0 +1,162 @@
+"""What happens when an op meets Tensors? It runs at once, or it becomes a node of the open trace.
+
+    apply(op, (x, y), attrs)  ->  Tensor
+
+One way in for both, so eager and traced programs say the same ops in the same order. An op that was
+seen before with these layouts is a dict look-up and one native call.
+"""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pellucid.core.error import OpError, OpShapeError
+from pellucid.core.source import at_line, user_source
+from pellucid.engines.base import Launch, Layout, layout
+from pellucid.ir.graph import Attrs, Graph, TensorType
+from pellucid.ops import movement
+from pellucid.ops.define import Op, lookup
+from pellucid.ops.elementwise import stop_gradient
+from pellucid.tensor.context import context, current_engine
+from pellucid.tensor.tape import TapeNode
+from pellucid.tensor.tensor import Tensor, escaped_error
+
+
+class View:
+    """An op that moves nothing: the result is the operand's memory in another layout."""
+
+    __slots__ = ("result",)
+
+    def __init__(self, result: Layout) -> None:
+        self.result = result
+
+
+def apply(op: Op, operands: tuple[Tensor, ...], attrs: Attrs = ()) -> Tensor:
+    """The only result of `op`; attributes are sorted pairs. Raises OpError with the user's line."""
+    if context.trace is not None:
+        return _trace(op, operands, attrs)
+    key = (op, attrs, *[tensor._layout for tensor in operands])
+    plan: Launch | View | None = context.plans.get(key)
+    if plan is None:
+        plan = _make_plan(op, operands, attrs, key)
+    addresses = [tensor._address for tensor in operands]
+    if 0 in addresses:
+        _refuse_traced(operands)
+    result = plan.result
+    if isinstance(plan, View):
+        storage, address = operands[0]._storage, addresses[0]
+    else:
+        engine = context.engine
+        assert engine is not None, "a plan was made by an engine"
+        storage = engine.allocate(result.nbytes)
+        address = storage.address
+        plan(*addresses, address)
+    out = Tensor(result, storage, address)
+    for tensor in operands:
+        if tensor._tape is not None:
+            if _is_taped(op, result):
+                out._tape = TapeNode(op, attrs, operands, Tensor(result, storage, address))
+            break
+    return out
+
+
+def evaluate(graph: Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Apply a graph's nodes one by one to Tensors; gives the outputs."""
+    env = dict(zip(graph.inputs, inputs, strict=True))
+    for node, results in zip(graph.nodes, graph.results, strict=True):
+        operands = tuple(env[value] for value in node.operands)
+        env[results[0]] = apply(lookup(node.op.name), operands, node.attrs)
+    return [env[value] for value in graph.outputs]
+
+
+def dense(tensor: Tensor) -> Tensor:
+    """The same value with its numbers in row-major order."""
+    if tensor._layout.dense:
+        return tensor
+    # Reshaping to its own shape is what copies: `_view` has no dense view of it to offer.
+    return apply(movement.reshape, (tensor,), (("shape", tensor.shape),))
+
+
+def _trace(op: Op, operands: tuple[Tensor, ...], attrs: Attrs) -> Tensor:
+    trace = context.trace
+    assert trace is not None, "the caller saw one"
+    source = user_source()
+    values = [trace.lift(tensor) for tensor in operands]
+    trace.builder.source = source
+    try:
+        (value,) = trace.builder.add(op, values, dict(attrs))
+    except OpError as error:
+        raise type(error)(f"{error}{at_line(source)}") from None
+    out = Tensor(layout(value.tensor), None, 0, value, trace)
+    if any(tensor._tape is not None for tensor in operands) and _is_taped(op, out._layout):
+        result = Tensor(out._layout, None, 0, value, trace)
+        out._tape = TapeNode(op, attrs, operands, result, source)
+    return out
+
+
+def _is_taped(op: Op, result: Layout) -> bool:
+    """Whether a gradient can flow through here."""
+    return context.gradients and result.dtype.kind == "float" and op is not stop_gradient
+
+
+def _make_plan(
+    op: Op, operands: tuple[Tensor, ...], attrs: Attrs, key: tuple[Any, ...]
+) -> Launch | View:
+    engine = current_engine()
+    _refuse_traced(operands)
+    layouts = tuple(tensor._layout for tensor in operands)
+    try:
+        types = op.result_types(tuple(one.type for one in layouts), dict(attrs))
+    except OpError as error:
+        raise type(error)(f"{error}{at_line(user_source())}") from None
+    result = _view(op, layouts, types[0], dict(attrs))
+    plan = View(result) if result else engine.launcher(op, dict(attrs), layouts)
+    context.plans[key] = plan
+    return plan
+
+
+def _refuse_traced(operands: tuple[Tensor, ...]) -> None:
+    for tensor in operands:
+        if tensor._value is not None:
+            raise escaped_error(tensor)
+
+
+def _view(
+    op: Op, operands: tuple[Layout, ...], result: TensorType, attrs: dict[str, Any]
+) -> Layout | None:
+    """The layout in which the operand's memory already is the result, where there is one."""
+    shape = layout(result).shape
+    if op is stop_gradient:
+        return operands[0]
+    if op is movement.transpose:
+        strides = operands[0].strides
+        return layout(result, tuple(strides[axis] for axis in attrs["permutation"]))
+    if op is movement.broadcast:
+        strides = [0] * len(shape)
+        sizes = zip(operands[0].shape, operands[0].strides, attrs["axes"], strict=True)
+        for size, stride, axis in sizes:
+            strides[axis] = stride if size == shape[axis] else 0
+        return layout(result, tuple(strides))
+    if op is movement.reshape:
+        return _reshaped(operands[0], result)
+    return None
+
+
+def _reshaped(operand: Layout, result: TensorType) -> Layout | None:
+    if operand.dense:
+        return layout(result)
+    kept = [(n, s) for n, s in zip(operand.shape, operand.strides, strict=True) if n != 1]
+    shape = layout(result).shape
+    if [n for n in shape if n != 1] != [n for n, _ in kept] or shape == operand.shape:
+        return None
+    # Only axes of size 1 come or go: their strides do not matter.
+    rest = iter([s for _, s in kept])
+    return layout(result, tuple(1 if n == 1 else next(rest) for n in shape))
+
+
+def shapes_error(name: str, message: str) -> OpShapeError:
+    """A shape error of a function, with the user's line."""
+    return OpShapeError(f"{name}: {message}{at_line(user_source())}")

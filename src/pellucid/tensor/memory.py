@@ -1,0 +1,85 @@
+"""How do NumPy arrays and Python numbers become Tensors? Copied, or borrowed where that is safe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pellucid.core.dtype import DTYPES, DType, as_dtype
+from pellucid.core.error import OpTypeError, PellucidError
+from pellucid.core.source import at_line, user_source
+from pellucid.engines.base import Storage, array_at, layout
+from pellucid.ir.graph import TensorType
+from pellucid.ops.elementwise import cast
+from pellucid.tensor.context import current_engine
+from pellucid.tensor.tensor import Tensor
+
+NAMES = tuple(dtype.name for dtype in DTYPES)
+
+
+def host_array(value: Any, dtype: DType | None = None) -> NDArray[Any]:
+    """Anything array-like as a NumPy array of a dtype that pellucid has; raises OpTypeError.
+
+    Python floats become float32 and ints int64: the default dtypes. Where a `dtype` is wanted,
+    floats stay as they are: the caller rounds them once.
+    """
+    try:
+        array: NDArray[Any] = np.asarray(value)
+    except PellucidError:
+        raise  # a traced value among them: its own message says more
+    except (ValueError, TypeError, OverflowError) as error:
+        where = at_line(user_source())
+        raise OpTypeError(f"asarray: cannot make a tensor of this: {error}{where}") from None
+    if dtype is None and array.dtype == np.float64 and not hasattr(value, "__array__"):
+        array = array.astype(np.float32)
+    if array.dtype.name not in NAMES:
+        raise OpTypeError(
+            f"asarray: there is no dtype for NumPy's {array.dtype}{at_line(user_source())}\n"
+            f"  there are {', '.join(NAMES)}"
+        )
+    return array
+
+
+def copy_array(array: NDArray[Any], dtype: DType | None = None) -> Tensor:
+    """A Tensor with memory of its own, of the array's dtype or another one."""
+    own = as_dtype(array.dtype)
+    if dtype is not None and dtype is not own:
+        # As the op casts, which says what becomes of numbers out of range.
+        with np.errstate(all="ignore"):
+            (array,) = cast.evaluate(array, dtype=dtype)
+    place = layout(TensorType(dtype or own, array.shape))
+    storage = current_engine().allocate(place.nbytes)
+    np.copyto(array_at(storage.address, place, storage), array)
+    return Tensor(place, storage, storage.address)
+
+
+def borrow_array(array: NDArray[Any], borrowed: bool) -> Tensor:
+    """A Tensor over the array's own memory, which it keeps alive."""
+    bytes = array.dtype.itemsize
+    strides = tuple(stride // bytes for stride in array.strides)
+    place = layout(TensorType(as_dtype(array.dtype), array.shape), strides)
+    address = array.ctypes.data
+    return Tensor(place, Storage(address, array.nbytes, array, borrowed), address)
+
+
+def can_borrow(array: NDArray[Any]) -> bool:
+    """Whether the array's memory has a layout that kernels read as it is."""
+    bytes = array.dtype.itemsize
+    return (
+        array.dtype.isnative
+        and array.flags.aligned
+        and array.ctypes.data != 0
+        and all(stride >= 0 and stride % bytes == 0 for stride in array.strides)
+    )
+
+
+def is_constant(array: NDArray[Any]) -> bool:
+    """Whether nobody can write to the array's memory through NumPy."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        if base.flags.writeable:
+            return False
+        base = base.base
+    return base is None or isinstance(base, bytes)
