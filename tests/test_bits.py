@@ -1,0 +1,168 @@
+"""Do the bits of a result depend on graph, inputs and ISA class alone? (DESIGN.md, section 6.)
+
+Each way of running a program gives the same bits: eager, compiled, without passes, from the text of
+any pass, on 1, 2, 3 and 5 threads, compiled afresh or read from the cache, with the vectors of
+an older machine of the same class. So does a whole training run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pellucid.engines import find_engine
+from pellucid.engines.cpu import pool
+from pellucid.engines.llvm.target import host_isa
+from pellucid.ir.record import recording
+from pellucid.ir.text import parse_graph, print_graph
+from pellucid.ops import lookup
+from pellucid.passes.pipeline import clean, optimize
+from tests.graphs import same_bits
+from tests.programs import (
+    COUNT,
+    LARGE,
+    eager,
+    graph_digests,
+    in_child,
+    program,
+    training_digest,
+)
+from tests.running import Arrays, call, compiled
+
+SEEDS = range(COUNT)
+FEW = (*SEEDS[:8], LARGE[0])
+"""One graph of each choice of dtypes, and a large one."""
+
+needs_fma = pytest.mark.skipif(
+    host_isa().bit_class != "fma", reason="this machine has only the oldest class"
+)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_eager_compiled_and_unfused_agree(seed: int) -> None:
+    graph, arrays = program(seed)
+    wanted = eager(graph, arrays)
+    assert_same(compiled(graph, arrays), wanted)
+    assert_same(compiled(clean(graph), arrays), wanted)
+    assert_same(compiled(optimize(graph), arrays), wanted)
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [seed if seed % 8 == 0 else pytest.param(seed, marks=pytest.mark.slow) for seed in SEEDS],
+)
+def test_parsed_text_of_every_pass_agrees(seed: int) -> None:
+    graph, arrays = program(seed)
+    wanted = eager(graph, arrays)
+    with recording() as record:
+        optimize(graph)
+    texts = {stage.text.partition("\n")[2]: stage.name for stage in record.stages}
+    assert {"dce", "simplify", "fold", "cse", "fuse"} >= set(texts.values())
+    for text, name in texts.items():
+        parsed = parse_graph(text, lookup)
+        assert print_graph(parsed) == text, name
+        assert_same(compiled(parsed, arrays), wanted)
+
+
+@pytest.mark.parametrize("seed", LARGE)
+def test_number_of_threads_does_not_matter(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, arrays = program(seed)
+    exe = find_engine("cpu").compile(optimize(graph), {})
+    monkeypatch.setattr(pool, "_state", pool._State())
+    pool.set_threads(1)
+    wanted = eager(graph, arrays)
+    for threads in (1, 2, 3, 5):
+        pool.set_threads(threads)
+        assert_same(call(exe, arrays), wanted)
+        assert_same(eager(graph, arrays), wanted)
+
+
+def test_cold_and_cached_agree(tmp_path: Path) -> None:
+    assert_cold_and_cached_agree(tmp_path, FEW[2:5])
+
+
+@pytest.mark.slow
+def test_cold_and_cached_agree_on_every_graph(tmp_path: Path) -> None:
+    assert_cold_and_cached_agree(tmp_path, (*SEEDS, *LARGE))
+
+
+@needs_fma
+def test_older_vectors_agree() -> None:
+    assert_digests(in_child("graphs", *FEW, ISA="avx2"), graph_digests(FEW))
+
+
+@needs_fma
+@pytest.mark.slow
+def test_older_vectors_agree_on_every_graph() -> None:
+    seeds = (*SEEDS, *LARGE)
+    assert_digests(in_child("graphs", *seeds, ISA="avx2"), graph_digests(seeds))
+
+
+def test_oldest_class_agrees_with_itself() -> None:
+    assert_oldest_class_agrees(FEW)
+
+
+@pytest.mark.slow
+def test_oldest_class_agrees_with_itself_on_every_graph() -> None:
+    assert_oldest_class_agrees((*SEEDS, *LARGE))
+
+
+def test_training_has_the_same_bits_eager_and_jitted() -> None:
+    assert training_digest(jitted=True) == training_digest(jitted=False)
+
+
+def test_training_has_the_same_bits_on_any_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool, "_state", pool._State())
+    digests: set[str] = set()
+    for threads in (1, 2, 3):
+        pool.set_threads(threads)
+        digests |= {training_digest(jitted=True), training_digest(jitted=False)}
+    assert len(digests) == 1
+
+
+def test_training_has_the_same_bits_cold_and_cached(tmp_path: Path) -> None:
+    wanted = training_digest(jitted=True)
+    directory = str(tmp_path / "kernels")
+    for is_cold in (True, False):
+        found = in_child("training", CACHE_DIR=directory)
+        assert (found["kernels compiled"] != "0") == is_cold
+        assert found["eager"] == found["jit"] == wanted
+
+
+@needs_fma
+def test_training_has_the_same_bits_with_older_vectors() -> None:
+    found = in_child("training", ISA="avx2")
+    assert found["eager"] == found["jit"] == training_digest(jitted=True)
+
+
+def test_training_in_the_oldest_class_agrees_with_itself() -> None:
+    one, three = (in_child("training", ISA="sse2", THREADS=threads) for threads in "13")
+    assert one["eager"] == one["jit"] == three["eager"] == three["jit"]
+
+
+def assert_same(found: Arrays, wanted: Arrays) -> None:
+    for number, (mine, right) in enumerate(zip(found, wanted, strict=True)):
+        assert same_bits(mine, right), f"output {number}: {mine} and {right}"
+
+
+def assert_digests(found: dict[str, str], wanted: dict[str, str]) -> None:
+    assert {name: found[name] for name in wanted} == wanted
+
+
+def assert_cold_and_cached_agree(directory: Path, seeds: tuple[int, ...]) -> None:
+    place = str(directory / "kernels")
+    cold = in_child("graphs", *seeds, CACHE_DIR=place)
+    cached = in_child("graphs", *seeds, CACHE_DIR=place)
+    assert int(cold.pop("kernels compiled")) > 0
+    assert int(cached.pop("kernels compiled")) == 0
+    assert cold == cached == graph_digests(seeds)
+
+
+def assert_oldest_class_agrees(seeds: tuple[int, ...]) -> None:
+    one, three = (in_child("graphs", *seeds, ISA="sse2", THREADS=threads) for threads in "13")
+    assert_digests(three, {name: text for name, text in one.items() if name[0].isdigit()})
+    for seed in seeds:
+        assert one[f"{seed} eager"] == one[f"{seed} compiled"]
