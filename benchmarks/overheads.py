@@ -1,0 +1,149 @@
+"""What does a call cost, apart from the work: compiled with 10 and 200 cells, and one eager op?
+
+    python -m benchmarks overheads [--rounds 31] [--json PATH]
+
+A compiled function that reads and assigns many Variables of one number each is timed whole, and so
+is its executable alone, the one native call that does the work: the difference is what finding the
+cells, checking them and wrapping the result costs. Eager ops are tiny, so that their cost is all
+overhead, with and without a tape; torch and NumPy do the same beside them. One thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import pellucid as pe
+from benchmarks.measure import Timing, in_turns, write
+from pellucid import nn
+
+CELLS = (10, 200)
+REPEAT = 2000
+TINY = 4
+"""How many numbers an eager op works on."""
+
+Calls = dict[str, Callable[[], object]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    pe.set_threads(1)
+    eager, missing = eager_calls()
+    found = {
+        "compiled": timed(compiled_calls(), arguments.rounds),
+        "eager": timed(eager, arguments.rounds),
+    }
+    show("a compiled call", found["compiled"])
+    for name, whole in found["compiled"].items():
+        if name.endswith(PARTS[0]):
+            native = found["compiled"][name.replace(*PARTS)]
+            over = (whole["median"] - native["median"]) * 1e6
+            print(f"  {name.partition(',')[0]}: {over:.2f} us beside the work")
+    show("an eager op", found["eager"])
+    for line in missing:
+        print(f"  {line}")
+    write("overheads", found, arguments.json)
+
+
+PARTS = ("whole call", "native part")
+
+
+def timed(calls: Calls, rounds: int) -> dict[str, dict[str, float]]:
+    found = in_turns(calls, rounds, REPEAT, time.perf_counter)
+    return {name: asdict(timing) for name, timing in found.items()}
+
+
+def show(title: str, found: dict[str, dict[str, float]]) -> None:
+    print(f"\n{title}; median [quartiles]")
+    for name, one in found.items():
+        timing = Timing(**one)
+        low, median, high = (x * 1e6 for x in (timing.low, timing.median, timing.high))
+        print(f"  {name:32} {median:8.2f} us  [{low:.2f} {high:.2f}]")
+
+
+class Holder(nn.Module):
+    """A module with so many cells, each an attribute."""
+
+    def __init__(self, count: int) -> None:
+        for number in range(count):
+            setattr(self, f"cell{number}", pe.Variable(float(number)))
+
+
+def compiled_calls() -> Calls:
+    calls: Calls = {}
+    for count in CELLS:
+        holder = Holder(count)
+        for where, held in (("a module", holder), ("a list", list(holder.variables().values()))):
+            whole, native = cells_calls(held)
+            calls[f"{count} cells of {where}, {PARTS[0]}"] = whole
+            calls[f"{count} cells of {where}, {PARTS[1]}"] = native
+    return calls
+
+
+def cells_calls(held: Any) -> tuple[Callable[[], object], Callable[[], object]]:
+    """A call that adds a number to each cell of a module or list, and its executable alone."""
+
+    def cells() -> list[Any]:
+        return held if isinstance(held, list) else list(held.variables().values())
+
+    @pe.jit
+    def add(x: Any) -> Any:
+        for cell in cells():
+            cell.assign(cell + x)
+        return x + 1.0
+
+    x = pe.asarray(1.0)
+    add(x)
+    expected = float(cells()[-1]) + 1.0
+    add(x)
+    if float(cells()[-1]) != expected:
+        raise SystemExit(f"the last cell holds {float(cells()[-1])}, not {expected}")
+    return lambda: add(x), native_call(add.compile(x).executable)
+
+
+def native_call(executable: Any) -> Callable[[], object]:
+    """The executable on memory of its own."""
+    frame = executable.lease()
+    types = (*executable.inputs, *executable.outputs)
+    held = [np.zeros(type.shape, type.dtype.numpy) for type in types]
+    for number, array in enumerate(held):
+        frame.table[number] = array.ctypes.data
+
+    def run() -> object:
+        executable.run(frame)
+        return held
+
+    return run
+
+
+def eager_calls() -> tuple[Calls, list[str]]:
+    numbers = np.linspace(0.0, 1.0, TINY, dtype=np.float32)
+    plain, weight = pe.asarray(numbers), pe.Parameter(numbers)
+    calls: Calls = {
+        "numpy a + b": lambda: numbers + numbers,
+        "pellucid a + b": lambda: plain + plain,
+        "pellucid a + b with tape": lambda: weight + plain,
+    }
+    try:
+        import torch
+    except ImportError as error:
+        return calls, [f"torch skipped: {error}"]
+    torch.set_num_threads(1)
+    tensor = torch.from_numpy(numbers)
+    taped = torch.from_numpy(numbers.copy()).requires_grad_()
+    calls["torch a + b"] = lambda: tensor + tensor
+    calls["torch a + b with tape"] = lambda: taped + tensor
+    return calls, []
+
+
+if __name__ == "__main__":
+    main()
