@@ -38,6 +38,11 @@ def program(page: Path) -> str:
     return "\n".join(lines.get(number, "") for number in range(1, max(lines, default=0) + 1)) + "\n"
 
 
+def expected_output(page: Path) -> str:
+    """The `text` blocks of a page, joined: what its program prints, `...` standing for anything."""
+    return "".join(f"{line}\n" for block in blocks(page, "text") for _, line in block)
+
+
 def run(page: Path, folder: Path) -> str:
     """Run a page's program inside `folder` with warnings as errors; returns what it printed."""
     assert blocks(page, "python"), f"{page.name} has no Python to run"

@@ -20,7 +20,7 @@ from pellucid.engines.llvm.types import F32, F64, I32, I64, Type, Value
 
 
 @dataclass(frozen=True)
-class _Format:
+class Format:
     """A floating-point format, and the constants that the algorithms need in it."""
 
     whole: Type  # the integer type of its bits
@@ -48,7 +48,7 @@ class _Format:
         return struct.unpack(f"<{whole}", struct.pack(f"<{letter}", number))[0]
 
 
-_FLOAT32 = _Format(
+FLOAT32 = Format(
     whole=I32,
     mantissa=23,
     bias=127,
@@ -82,7 +82,7 @@ _FLOAT32 = _Format(
         0.002292647259309888,
     ),
 )
-_FLOAT64 = _Format(
+FLOAT64 = Format(
     whole=I64,
     mantissa=52,
     bias=1023,
@@ -130,32 +130,32 @@ _FLOAT64 = _Format(
         6.484612156316395e-06,
     ),
 )
-_FORMATS = {F32: _FLOAT32, F64: _FLOAT64}
+FORMATS = {F32: FLOAT32, F64: FLOAT64}
 
 
 def exp(f: Function, x: Value) -> Value:
     """e**x; within 1 ulp."""
-    return _apply(f, "exp", x, _exp)
+    return once_per_type(f, "exp", x, _exp)
 
 
 def expm1(f: Function, x: Value) -> Value:
     """e**x - 1, as exact near zero as elsewhere; within 1.2 ulp."""
-    return _apply(f, "expm1", x, _expm1)
+    return once_per_type(f, "expm1", x, _expm1)
 
 
 def log(f: Function, x: Value) -> Value:
     """The natural logarithm; -inf at ±0, nan below; within 1 ulp."""
-    return _apply(f, "log", x, _log)
+    return once_per_type(f, "log", x, _log)
 
 
 def log1p(f: Function, x: Value) -> Value:
     """The natural logarithm of 1 + x, exact near zero too; -inf at -1, nan below; within 1 ulp."""
-    return _apply(f, "log1p", x, _log1p)
+    return once_per_type(f, "log1p", x, _log1p)
 
 
 def tanh(f: Function, x: Value) -> Value:
     """The hyperbolic tangent; within 1.5 ulp."""
-    return _apply(f, "tanh", x, _tanh)
+    return once_per_type(f, "tanh", x, _tanh)
 
 
 def polynomial(f: Function, x: Value, coefficients: tuple[float, ...]) -> Value:
@@ -167,44 +167,44 @@ def polynomial(f: Function, x: Value, coefficients: tuple[float, ...]) -> Value:
     return total
 
 
-_Body = Callable[[Function, _Format, Value], Value]
+_Body = Callable[[Function, Format, Value], Value]
 
 
-def _apply(f: Function, name: str, x: Value, body: _Body) -> Value:
+def once_per_type(f: Function, name: str, x: Value, body: _Body) -> Value:
     """Call the module's one function of this name and type, which is inlined."""
     scalar = x.type.with_lanes(1)
-    assert scalar in _FORMATS, f"{name}: expected float32 or float64, got {x.type}"
+    assert scalar in FORMATS, f"{name}: expected float32 or float64, got {x.type}"
 
     def build(g: Function) -> None:
-        g.ret(body(g, _FORMATS[scalar], g.parameters[0]))
+        g.ret(body(g, FORMATS[scalar], g.parameters[0]))
 
     full_name = f"pellucid.{name}.{x.type.mangled}"
     f.module.once(full_name, x.type, [("x", x.type)], build)
     return f.call(full_name, x.type, (x,), hint=name)
 
 
-def _exp(f: Function, form: _Format, x: Value) -> Value:
+def _exp(f: Function, form: Format, x: Value) -> Value:
     # Beyond these bounds the result is infinite or zero anyway; NaN is neither above nor below.
-    bounded = _at_least(f, _at_most(f, x, form.overflow), form.underflow)
-    power, rest, _ = _reduce(f, form, bounded)
+    bounded = at_least(f, at_most(f, x, form.overflow), form.underflow)
+    power, rest, _ = reduce_exponent(f, form, bounded)
     tail = f.fmul(f.fmul(rest, rest), polynomial(f, rest, form.exp))
     near_one = f.fadd(f.fadd(rest, tail), 1.0)
     # 2**power may be beyond the type although the result is not: multiply in two halves, of which
     # the first product is exact and the second rounds into a subnormal where it must.
     half = f.sub(f.lshr(f.add(power, 2 * form.bias), 1), form.bias)
-    first = f.fmul(near_one, _two_to(f, form, half))
-    return f.fmul(first, _two_to(f, form, f.sub(power, half)))
+    first = f.fmul(near_one, two_to(f, form, half))
+    return f.fmul(first, two_to(f, form, f.sub(power, half)))
 
 
-def _expm1(f: Function, form: _Format, x: Value) -> Value:
+def _expm1(f: Function, form: Format, x: Value) -> Value:
     """With x = power ln 2 + r and s = 2**power: s r + (s - 1) + s (e**r - 1 - r).
 
     The first sum's rounding error is found exactly and carried to the last sum. All is halved, so
     that s fits where the result does.
     """
-    bounded = _at_least(f, _at_most(f, x, form.overflow), form.minus_one)
-    power, rest, cut = _reduce(f, form, bounded)
-    scale = _two_to(f, form, f.sub(power, 1))
+    bounded = at_least(f, at_most(f, x, form.overflow), form.minus_one)
+    power, rest, cut = reduce_exponent(f, form, bounded)
+    scale = two_to(f, form, f.sub(power, 1))
     tail = f.fmul(f.fmul(rest, rest), polynomial(f, rest, form.exp))
     tail = f.fadd(tail, f.multiply_add(cut, rest, cut))
     shift = f.fsub(scale, 0.5)
@@ -215,13 +215,13 @@ def _expm1(f: Function, form: _Format, x: Value) -> Value:
     return f.select(f.fcmp("olt", f.fabs(x), form.tiny), x, f.fadd(half, half))
 
 
-def _tanh(f: Function, form: _Format, x: Value) -> Value:
+def _tanh(f: Function, form: Format, x: Value) -> Value:
     """x + x³ p(x²) up to 5/8; from there on 1 - e / (1/2 + e / 2), where e = exp(-2 |x|)."""
     square = f.fmul(x, x)
     near = f.multiply_add(f.fmul(x, square), polynomial(f, square, form.tanh), x)
     magnitude = f.fabs(x)
-    power, rest, _ = _reduce(f, form, f.fmul(_at_most(f, magnitude, -form.minus_one), -2.0))
-    scale = _two_to(f, form, f.sub(power, 1))
+    power, rest, _ = reduce_exponent(f, form, f.fmul(at_most(f, magnitude, -form.minus_one), -2.0))
+    scale = two_to(f, form, f.sub(power, 1))
     tail = f.fmul(f.fmul(rest, rest), polynomial(f, rest, form.exp))
     half_e = f.multiply_add(scale, f.fadd(rest, tail), scale)
     quotient = f.fdiv(f.fadd(half_e, half_e), f.fadd(half_e, 0.5))
@@ -230,23 +230,23 @@ def _tanh(f: Function, form: _Format, x: Value) -> Value:
     return f.copysign(f.select(f.fcmp("olt", magnitude, 0.625), near, far), x)
 
 
-def _log(f: Function, form: _Format, x: Value) -> Value:
+def _log(f: Function, form: Format, x: Value) -> Value:
     # Subnormals are made normal first; zero and negatives give nonsense, which _guard replaces.
     lift = form.mantissa + 2
     smallest_normal = 2.0 ** (1 - form.bias)
     small = f.fcmp("olt", x, smallest_normal)
     normal = f.select(small, f.fmul(x, 2.0**lift), x)
-    power, fraction = _split(f, form, normal)
+    power, fraction = split_exponent(f, form, normal)
     lowered = f.select(small, f.fsub(power, float(lift)), power)
     return _guard_log(f, x, 0.0, _log_of_parts(f, form, lowered, fraction, None))
 
 
-def _log1p(f: Function, form: _Format, x: Value) -> Value:
+def _log1p(f: Function, form: Format, x: Value) -> Value:
     total = f.fadd(x, 1.0)
     # What the sum lost, exactly (Knuth's two-sum), enters as its share of the total.
     back = f.fsub(total, 1.0)
     lost = f.fadd(f.fsub(1.0, f.fsub(total, back)), f.fsub(x, back))
-    power, fraction = _split(f, form, total)
+    power, fraction = split_exponent(f, form, total)
     # Where 1 + x needs no power of two, x itself is the fraction and nothing was lost.
     plain = f.fcmp("oeq", power, 0.0)
     share = f.select(plain, f.splat(0.0, x.type), f.fdiv(lost, total))
@@ -256,7 +256,7 @@ def _log1p(f: Function, form: _Format, x: Value) -> Value:
 
 
 def _log_of_parts(
-    f: Function, form: _Format, power: Value, fraction: Value, share: Value | None
+    f: Function, form: Format, power: Value, fraction: Value, share: Value | None
 ) -> Value:
     """power ln 2 + log(1 + fraction) + share, by s = fraction / (2 + fraction).
 
@@ -281,7 +281,7 @@ def _guard_log(f: Function, x: Value, pole: float, result: Value) -> Value:
     return f.select(f.fcmp("oeq", x, pole), -math.inf, result)
 
 
-def _reduce(f: Function, form: _Format, x: Value) -> tuple[Value, Value, Value]:
+def reduce_exponent(f: Function, form: Format, x: Value) -> tuple[Value, Value, Value]:
     """x = power ln 2 + rest + cut: an integer, up to ln(2) / 2, and what rounding it cut off."""
     shifted = f.multiply_add(x, form.one_over_ln2, form.shifter)
     number = f.fsub(shifted, form.shifter)
@@ -293,7 +293,7 @@ def _reduce(f: Function, form: _Format, x: Value) -> tuple[Value, Value, Value]:
     return power, rest, cut
 
 
-def _split(f: Function, form: _Format, x: Value) -> tuple[Value, Value]:
+def split_exponent(f: Function, form: Format, x: Value) -> tuple[Value, Value]:
     """Normal x = 2**power (1 + fraction), with 1 + fraction between the roots of 1/2 and 2."""
     whole = form.whole.with_lanes(x.type.lanes)
     bits = f.bitcast(x, whole)
@@ -306,16 +306,16 @@ def _split(f: Function, form: _Format, x: Value) -> tuple[Value, Value]:
     return f.fsub(shifted, form.shifter), f.fsub(f.bitcast(mantissa, x.type), 1.0)
 
 
-def _two_to(f: Function, form: _Format, power: Value) -> Value:
+def two_to(f: Function, form: Format, power: Value) -> Value:
     """2**power for a power in the normal range."""
     bits = f.shl(f.add(power, form.bias), form.mantissa)
     scalar = F32 if form.mantissa == 23 else F64
     return f.bitcast(bits, scalar.with_lanes(power.type.lanes))
 
 
-def _at_most(f: Function, x: Value, bound: float) -> Value:
+def at_most(f: Function, x: Value, bound: float) -> Value:
     return f.select(f.fcmp("ogt", x, bound), bound, x)
 
 
-def _at_least(f: Function, x: Value, bound: float) -> Value:
+def at_least(f: Function, x: Value, bound: float) -> Value:
     return f.select(f.fcmp("olt", x, bound), bound, x)

@@ -1,0 +1,131 @@
+"""How does a stage look in a terminal? A heading, a sentence of why, and as much text as fits.
+
+A `Screen` is data; `show` draws one on a rich Console, which knows the terminal's width, whether it
+has colours, and whether it is one at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from rich.console import Console
+from rich.rule import Rule
+from rich.syntax import Syntax
+from rich.text import Text
+
+from pellucid.explain.abridge import abridge
+
+Language = Literal["", "python", "graph", "changes", "loops", "llvm", "assembly", "bars"]
+
+PIPED_ROWS: Final = 24
+"""Lines of a stage's text where there is no terminal whose height could be asked."""
+
+MOST_ROWS: Final = 28
+FEWEST_ROWS: Final = 6
+"""Lines of a stage's text at most and at least, however high a terminal is."""
+
+MOST_WIDTH: Final = 120
+
+_LEXERS: Final = {"python": "python", "llvm": "llvm", "assembly": "gas"}
+
+_CODE: Final = (
+    (r"%\d+", "cyan"),
+    (r"\b(?:b?float|u?int|bool)\d*(?:\[[^\]]*\])?", "green"),
+    (r"(?<== )\w+(?=\()", "bold"),
+    (r"(?m)^\s*(?:kernel|for|reduce|contract|store|read|write|thread|vector|unroll)\b", "bold"),
+)
+
+# What stands out in a text that no library colours, and how.
+_MARKS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
+    "graph": _CODE,
+    "loops": _CODE,
+    "changes": ((r"−\d+ \w+", "red"), (r"\+\d+ \w+", "green"), (r"nothing left to do", "dim")),
+    "bars": ((r"[▁-▏]+", "cyan"),),
+}
+
+
+@dataclass(frozen=True)
+class Screen:
+    """One stage for a person: its name and title, why it is there, its text, a line of facts.
+
+    `language` says how the text is coloured. On one page stands its `short` form if there is one,
+    abridged `around` the lines that match, if that is said, and not at all if it is a `drawing`.
+    """
+
+    name: str
+    title: str
+    why: str
+    text: str
+    facts: str = ""
+    language: Language = ""
+    short: str = ""
+    around: str = ""
+    drawing: bool = False
+
+
+def show(console: Console, screen: Screen) -> None:
+    """Draw a screen, its text cut to one page."""
+    show_heading(console, screen)
+    show_text(console, screen)
+
+
+def show_heading(console: Console, screen: Screen) -> None:
+    """Draw the name of a stage, and why it is there."""
+    heading = Text.assemble((screen.name, "bold"), f" · {screen.title}")
+    console.print()
+    console.print(Rule(heading, align="left", style="cyan"), width=width_of(console))
+    console.print(screen.why, style="italic", width=width_of(console))
+    console.print()
+
+
+def show_text(console: Console, screen: Screen) -> None:
+    """Draw what is under the heading, the text cut to one page."""
+    text = (screen.short or screen.text).expandtabs()
+    if not screen.drawing:
+        text = abridge(text, _rows(console, screen), width_of(console), screen.around)
+    _print_code(console, text, screen.language)
+    show_facts(console, screen)
+
+
+def show_facts(console: Console, screen: Screen) -> None:
+    """Draw the line of facts, if there is one."""
+    if screen.facts:
+        console.print()
+        console.print(screen.facts, style="dim", width=width_of(console))
+
+
+def show_whole(console: Console, screen: Screen) -> None:
+    """Print all of a screen's text, nothing cut or wrapped: to be read in a pager or a file."""
+    _print_code(console, screen.text, screen.language)
+
+
+def width_of(console: Console) -> int:
+    """The width of a page: that of the terminal, but not wider than reads well."""
+    return min(console.width, MOST_WIDTH)
+
+
+def _rows(console: Console, screen: Screen) -> int:
+    """How many lines of text a page has room for."""
+    if not console.is_terminal:
+        return PIPED_ROWS
+    wrapped = [len(Text(t).wrap(console, width_of(console))) for t in (screen.why, screen.facts)]
+    # Besides: the heading, blank lines around it and the text, and the prompt.
+    return max(FEWEST_ROWS, min(MOST_ROWS, console.height - sum(wrapped) - 5))
+
+
+def _print_code(console: Console, text: str, language: Language) -> None:
+    # soft_wrap: rich neither wraps nor pads, so a copied or piped line is the line itself.
+    console.print(_coloured(text, language), soft_wrap=True)
+
+
+def _coloured(text: str, language: Language) -> Text:
+    if language in _LEXERS:
+        found = Syntax("", _LEXERS[language], theme="ansi_dark").highlight(text)
+        found.rstrip()
+        return found
+    found = Text(text)
+    for pattern, style in _MARKS.get(language, ()):
+        found.highlight_regex(pattern, style)
+    found.highlight_regex(r"(?m)^… .* …$", "dim")
+    return found

@@ -1,0 +1,110 @@
+"""Does the command `pellucid` end as a command should: its words, its exit code, Ctrl-C?"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import pellucid as pe
+from pellucid.cli.tour import STAGES
+
+PELLUCID = [sys.executable, "-W", "error", "-c", "from pellucid.cli import main; main()"]
+
+
+def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PELLUCID, *words],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_version_is_the_packages():
+    assert run("version").stdout == f"pellucid {pe.__version__}\n"
+
+
+def test_devices_are_listed_with_the_default_first():
+    names = [line.split()[0] for line in run("devices").stdout.splitlines()]
+    assert tuple(names) == pe.devices()
+
+
+def test_the_cache_can_be_looked_at_and_cleared(tmp_path: Path):
+    place = {"PELLUCID_CACHE_DIR": str(tmp_path / "kernels")}
+    run("tour", "--quiet", "--epochs", "1", **place)
+    filled, cleared = run("cache", **place).stdout, run("cache", "--clear", **place).stdout
+    assert "0 kernels" not in filled
+    assert "0 kernels, 0.0 MB" in cleared
+    assert list((tmp_path / "kernels").iterdir()) == []
+
+
+def test_without_a_command_it_explains_itself():
+    done = run()
+    assert all(word in done.stdout + done.stderr for word in ("tour", "version", "cache"))
+
+
+def test_an_unknown_stage_is_an_error_that_lists_them():
+    done = run("tour", "--stage", "asembly", COLUMNS="200")
+    assert done.returncode == 2
+    assert "'asembly'" in done.stderr
+    assert all(stage in done.stderr for stage in STAGES)
+
+
+@pytest.mark.parametrize(
+    "words", [("--epochs", "0"), ("--seed", "-1"), ("--seed", str(2**64)), ("--epochs", "many")]
+)
+def test_a_number_out_of_range_is_refused(words: tuple[str, str]):
+    done = run("tour", *words)
+    assert done.returncode == 2
+    assert words[0] in done.stderr
+
+
+def test_a_stage_that_the_engine_does_not_make_is_one_clear_line():
+    done = run("tour", "--stage", "llvm", PELLUCID_DEVICE="reference")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "pellucid: llvm: the engine 'reference' makes none, try PELLUCID_DEVICE=cpu\n"
+    )
+
+
+def test_an_engine_that_is_not_there_is_one_clear_line():
+    done = run("tour", "--quiet", PELLUCID_DEVICE="gpu")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "'gpu'" in done.stderr
+
+
+def test_a_reader_that_goes_away_ends_it_quietly():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [*PELLUCID, "tour", "--epochs", "1"], stdout=write, stderr=subprocess.PIPE, check=False
+    )
+    os.close(write)
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("after", ["definition", "training"], ids=["compiling", "training"])
+def test_ctrl_c_is_one_clear_line(after: str):
+    with subprocess.Popen(
+        [*PELLUCID, "tour", "--epochs", "1000000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        while f"{after} · " not in process.stdout.readline():
+            pass
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "pellucid: interrupted\n"
