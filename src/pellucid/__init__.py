@@ -131,7 +131,6 @@ if TYPE_CHECKING:
         jvp,
         value_and_grad,
         vjp,
-        vmap,
     )
     from pellucid.tensor.jit import (
         jit,
@@ -180,6 +179,7 @@ if TYPE_CHECKING:
         get_threads,
         set_threads,
     )
+    from pellucid.tensor.vmap import vmap
 
 __version__ = "0.1.0"
 
@@ -283,7 +283,7 @@ _HOMES: dict[str, tuple[str, str]] = {
     "jvp": ("pellucid.tensor.functional", "jvp"),
     "value_and_grad": ("pellucid.tensor.functional", "value_and_grad"),
     "vjp": ("pellucid.tensor.functional", "vjp"),
-    "vmap": ("pellucid.tensor.functional", "vmap"),
+    "vmap": ("pellucid.tensor.vmap", "vmap"),
     "jit": ("pellucid.tensor.jit", "jit"),
     "spec": ("pellucid.tensor.jit", "spec"),
     "matmul": ("pellucid.tensor.products", "matmul"),

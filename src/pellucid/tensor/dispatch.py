@@ -132,17 +132,26 @@ def _view(
     if op is stop_gradient:
         return operands[0]
     if op is movement.transpose:
-        strides = operands[0].strides
-        return layout(result, tuple(strides[axis] for axis in attrs["permutation"]))
+        permutation: tuple[int, ...] = attrs["permutation"]
+        return _strided(result, [operands[0].strides[axis] for axis in permutation])
     if op is movement.broadcast:
         strides = [0] * len(shape)
         sizes = zip(operands[0].shape, operands[0].strides, attrs["axes"], strict=True)
         for size, stride, axis in sizes:
             strides[axis] = stride if size == shape[axis] else 0
-        return layout(result, tuple(strides))
+        return _strided(result, strides)
     if op is movement.reshape:
         return _reshaped(operands[0], result)
     return None
+
+
+def _strided(result: TensorType, strides: Sequence[int]) -> Layout:
+    """The layout with these strides; the dense one where only axes of size 1 say otherwise."""
+    plain = layout(result)
+    triples = zip(plain.shape, strides, plain.strides, strict=True)
+    if all(size == 1 or stride == other for size, stride, other in triples):
+        return plain
+    return layout(result, tuple(strides))
 
 
 def _reshaped(operand: Layout, result: TensorType) -> Layout | None:
