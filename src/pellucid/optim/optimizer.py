@@ -1,7 +1,8 @@
 """What do all optimizers share? Which Parameters they change, their slots, and what a step is.
 
 A step reads and consumes `p.grad`. The learning rate and the step count are Variables, so changing
-them changes nothing that was compiled; slots are made at the first step, beside each Parameter.
+them changes nothing that was compiled; a schedule is asked for the rate inside each step. Slots are
+made at the first step, beside each Parameter.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import Any
 
 from pellucid.core.error import StateError
 from pellucid.core.source import at_line, user_source
+from pellucid.optim.schedules import Schedule
 from pellucid.tensor.cells import cells_of
 from pellucid.tensor.context import no_grad, outside_traces
 from pellucid.tensor.creation import zeros
-from pellucid.tensor.state import Buffer, Parameter, Variable, note_step
+from pellucid.tensor.state import Buffer, Parameter, Variable, as_tensor, note_step
 from pellucid.tensor.stateful import Stateful
 from pellucid.tensor.tensor import Tensor
 
@@ -23,11 +25,23 @@ class Optimizer(Stateful):
     """The base of optimizers: subclasses define `update`.
 
     `target` is a Module (whose Parameters may not exist yet), a Parameter, or an iterable of them.
+    `learning_rate` is a number, a Variable whose number is taken, or a schedule: a function of the
+    steps already made, asked at each step; the cell `learning_rate` then shows the latest rate.
     `lr` is accepted for `learning_rate`.
     """
 
-    def __init__(self, target: Any, learning_rate: float, lr: float | None = None) -> None:
+    def __init__(
+        self,
+        target: Any,
+        learning_rate: float | Variable | Schedule,
+        lr: float | Variable | Schedule | None = None,
+    ) -> None:
         rate = learning_rate if lr is None else lr
+        self.schedule: Schedule | None = None
+        if callable(rate):
+            self.schedule = rate
+            with outside_traces():
+                rate = float(as_tensor(rate(0)))
         if not isinstance(rate, Variable) and not rate >= 0:
             raise StateError(f"{type(self).__name__}: expected a rate of at least 0, got {rate}")
         if isinstance(target, Iterable) and not isinstance(target, Stateful | Variable):
@@ -53,6 +67,8 @@ class Optimizer(Stateful):
                 "  call loss.backward() first"
             )
         with no_grad():
+            if self.schedule is not None:
+                self.learning_rate.assign(self.schedule(self.step_count.value))
             self.step_count.assign(self.step_count + 1)
             self.update(pairs)
             for parameter, _ in pairs:
@@ -67,6 +83,18 @@ class Optimizer(Stateful):
         """Drop all gradients now. Not needed in a usual loop: `step` consumes them."""
         for parameter in self.parameters():
             parameter.grad = None
+
+    def variables(self) -> dict[str, Variable]:
+        """The optimizer's own cells by a path that is the same in another process.
+
+        A slot is called by its name and the path of its Parameter in the target: `mean/0.kernel`.
+        """
+        own = {name: part for name, part in vars(self).items() if name not in ("target", "slots")}
+        found = cells_of(own)
+        paths = {cell: path for path, cell in cells_of(self.target).items()}
+        for name, slots in self.slots.items():
+            found |= {f"{name}/{paths[p]}": slot for p, slot in slots.items() if p in paths}
+        return found
 
     def slot(self, name: str, parameter: Parameter) -> Buffer:
         """A cell beside a Parameter, of its type and starting at zero."""
