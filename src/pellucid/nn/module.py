@@ -12,13 +12,19 @@ depends on the input is made at the first call.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Self
 
+from pellucid.core import tree
 from pellucid.core.dtype import DType
 from pellucid.core.error import StateError
+from pellucid.ir.graph import Node
 from pellucid.nn.initializers import Initializer
 from pellucid.tensor.cells import cells_of, with_cells
-from pellucid.tensor.context import outside_traces
+from pellucid.tensor.context import context, outside_traces
 from pellucid.tensor.state import Parameter, Variable
 from pellucid.tensor.stateful import Stateful
 from pellucid.tensor.tensor import Tensor
@@ -38,6 +44,8 @@ class Module(Stateful):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute `forward`."""
+        if _watch.calls is not None:
+            return _watched_call(self, _watch.calls, args, kwargs)
         return self.forward(*args, **kwargs)
 
     def variables(self) -> dict[str, Variable]:
@@ -66,6 +74,54 @@ class Module(Stateful):
     def __repr__(self) -> str:
         shapes = [f"{path} {v.type}" for path, v in self.named_parameters().items()]
         return f"{type(self).__name__}({', '.join(shapes)})"
+
+
+@dataclass
+class Call:
+    """One call of a module: how deep in others, what it gave, and which nodes it added."""
+
+    module: Module
+    depth: int
+    output: str = ""
+    nodes: tuple[Node, ...] = ()
+
+
+@contextmanager
+def watching_calls() -> Generator[list[Call]]:
+    """Write down every call of a module on this thread, in the order in which they begin."""
+    before, calls = _watch.calls, list[Call]()
+    _watch.calls, _watch.depth = calls, 0
+    try:
+        yield calls
+    finally:
+        _watch.calls = before
+
+
+class _Watch(threading.local):
+    def __init__(self) -> None:
+        self.calls: list[Call] | None = None
+        self.depth = 0
+
+
+_watch = _Watch()
+
+
+def _watched_call(
+    module: Module, calls: list[Call], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    call = Call(module, _watch.depth)
+    calls.append(call)
+    nodes = [] if context.trace is None else context.trace.builder.nodes
+    first = len(nodes)
+    _watch.depth += 1
+    try:
+        result = module.forward(*args, **kwargs)
+    finally:
+        _watch.depth -= 1
+    tensors = [leaf for leaf in tree.flatten(result)[0] if isinstance(leaf, Tensor)]
+    call.output = ", ".join(str(tensor.layout.type) for tensor in tensors)
+    call.nodes = tuple(nodes[first:])
+    return result
 
 
 def new_parameter(
