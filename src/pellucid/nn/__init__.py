@@ -25,6 +25,7 @@ from pellucid.nn.attention import Embedding, MultiHeadAttention, attention
 from pellucid.nn.layers import Dense, Dropout, Flatten, Sequential
 from pellucid.nn.module import Module, merge, split
 from pellucid.nn.norms import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+from pellucid.nn.state import load_weights, save_weights
 from pellucid.nn.summary import Summary, summary
 
 __all__ = [
@@ -49,12 +50,14 @@ __all__ = [
     "identity",
     "initializers",
     "leaky_relu",
+    "load_weights",
     "log_softmax",
     "losses",
     "merge",
     "mish",
     "relu",
     "relu6",
+    "save_weights",
     "selu",
     "sigmoid",
     "silu",

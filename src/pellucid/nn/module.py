@@ -23,7 +23,7 @@ from pellucid.core.dtype import DType
 from pellucid.core.error import StateError
 from pellucid.ir.graph import Node
 from pellucid.nn.initializers import Initializer
-from pellucid.tensor.cells import cells_of, with_cells
+from pellucid.tensor.cells import cells_of, parts_of, with_cells
 from pellucid.tensor.context import context, outside_traces
 from pellucid.tensor.state import Parameter, Variable
 from pellucid.tensor.stateful import Stateful
@@ -124,6 +124,19 @@ def _watched_call(
     return result
 
 
+@contextmanager
+def in_mode(module: Module, training: bool) -> Generator[None]:
+    """Train (or evaluate) inside; afterwards every module is in the mode in which it was."""
+    before = [(one, one.training) for one in modules_of(module)]
+    module.train(training)
+    try:
+        yield
+    finally:
+        for one, mode in before:
+            if one.training is not mode:
+                one.training = mode
+
+
 def new_parameter(
     name: str,
     shape: tuple[int, ...],
@@ -136,24 +149,25 @@ def new_parameter(
         return Parameter(initializer(shape, *fans, dtype), name=name)
 
 
-def modules_of(root: Any) -> list[Module]:
+def modules_of(root: Module) -> list[Module]:
     """A module and every module in its attributes, each once, outer ones first."""
-    found: list[Module] = []
+    return list(named_modules(root).values())
+
+
+def named_modules(root: Module) -> dict[str, Module]:
+    """A module (under the empty path) and every one in it; a shared one under its first path."""
+    found: dict[str, Module] = {}
     seen: set[int] = set()
-    stack: list[Any] = [root]
+    stack: list[tuple[str, Any]] = [("", root)]
     while stack:
-        value = stack.pop()
+        path, value = stack.pop()
         if id(value) in seen:
             continue
-        seen.add(id(value))
         if isinstance(value, Module):
-            found.append(value)
-        if isinstance(value, Stateful):
-            stack.extend(reversed(list(value.__dict__.values())))
-        elif isinstance(value, list | tuple):
-            stack.extend(reversed(value))  # pyright: ignore[reportUnknownArgumentType]
-        elif isinstance(value, dict):
-            stack.extend(reversed(list(value.values())))  # pyright: ignore[reportUnknownArgumentType]
+            found[path] = value
+        if inner := parts_of(value):
+            seen.add(id(value))
+            stack += reversed([(f"{path}.{name}" if path else name, part) for name, part in inner])
     return found
 
 

@@ -12,9 +12,8 @@ from typing import Any, cast
 from pellucid.core.error import StateError
 from pellucid.core.source import at_line, user_source
 from pellucid.ir.graph import Node
-from pellucid.nn.module import Call, Module, modules_of, watching_calls
+from pellucid.nn.module import Call, Module, in_mode, named_modules, watching_calls
 from pellucid.ops.define import Op
-from pellucid.tensor.cells import parts_of
 from pellucid.tensor.creation import asarray, zeros
 from pellucid.tensor.functional import trace_function
 from pellucid.tensor.state import Parameter, Variable
@@ -84,7 +83,7 @@ def summary(model: Module, example: Any) -> Summary:
     shape = _as_shape(example)
     inputs = asarray(example) if shape is None else zeros(shape)
     calls = traced_calls(model, inputs)
-    paths = _paths(model)
+    paths = {id(module): path for path, module in named_modules(model).items()}
     rows = tuple(
         Row(
             paths.get(id(call.module), ""),
@@ -103,15 +102,8 @@ def summary(model: Module, example: Any) -> Summary:
 
 def traced_calls(model: Module, inputs: Tensor) -> list[Call]:
     """Every call of a module while `model`, set to evaluation, is traced on the inputs."""
-    modes = [(module, module.training) for module in modules_of(model)]
-    model.eval()
-    try:
-        with watching_calls() as calls:
-            trace_function(model, [inputs], [inputs])
-    finally:
-        for module, mode in modes:
-            if module.training is not mode:
-                module.training = mode
+    with in_mode(model, training=False), watching_calls() as calls:
+        trace_function(model, [inputs], [inputs])
     return calls
 
 
@@ -125,23 +117,6 @@ def flops_of(nodes: tuple[Node, ...]) -> int:
         assert isinstance(flops, int), "sizes are known here"
         total += flops
     return total
-
-
-def _paths(model: Module) -> dict[int, str]:
-    """Where each module lies in the model, by identity; a shared one under its first path."""
-    found: dict[int, str] = {}
-    seen: set[int] = set()
-    stack: list[tuple[str, Any]] = [("", model)]
-    while stack:
-        path, value = stack.pop()
-        if id(value) in seen:
-            continue
-        if inner := parts_of(value):
-            seen.add(id(value))
-            stack += reversed([(f"{path}.{name}" if path else name, part) for name, part in inner])
-        if isinstance(value, Module):
-            found[id(value)] = path
-    return found
 
 
 def _count(module: Module, kind: type[Variable]) -> int:

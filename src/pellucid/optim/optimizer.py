@@ -53,7 +53,12 @@ class Optimizer(Stateful):
 
     def parameters(self) -> list[Parameter]:
         """The Parameters that exist by now, in the order of the target."""
-        return [cell for cell in cells_of(self.target).values() if isinstance(cell, Parameter)]
+        return list(self.named_parameters().values())
+
+    def named_parameters(self) -> dict[str, Parameter]:
+        """The Parameters that exist by now, by their path in the target."""
+        cells = cells_of(self.target)
+        return {path: cell for path, cell in cells.items() if isinstance(cell, Parameter)}
 
     def step(self) -> None:
         """Change every Parameter that has a gradient, and consume the gradients.
@@ -91,7 +96,7 @@ class Optimizer(Stateful):
         """
         own = {name: part for name, part in vars(self).items() if name not in ("target", "slots")}
         found = cells_of(own)
-        paths = {cell: path for path, cell in cells_of(self.target).items()}
+        paths = {cell: path for path, cell in self.named_parameters().items()}
         for name, slots in self.slots.items():
             found |= {f"{name}/{paths[p]}": slot for p, slot in slots.items() if p in paths}
         return found
