@@ -48,6 +48,9 @@ def test_weights_come_back_bit_for_bit(tmp_path: Path):
         "layers.0.kernel"
     ].tobytes()  # fmt: skip
     nn.load_weights(second, tmp_path / "w.safetensors")
+    nn.save_weights(second, tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "w.safetensors").read_bytes()
+    (tmp_path / "again").unlink()
     assert_same_bits(numbers_of(second), numbers_of(first))
     assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
 
@@ -73,6 +76,12 @@ def wrong_type(header: dict[str, Any]) -> None:
     header["__metadata__"]["pellucid"] = "7"
 
 
+def edited(header: dict[str, Any]) -> None:
+    """A header that was changed by hand, its checksum not."""
+    text = header["__metadata__"]["pellucid"]
+    header["__metadata__"]["pellucid"] = text.replace('"weights"', '"poisons"')
+
+
 def beyond(header: dict[str, Any]) -> None:
     """A tensor that lies outside of the file."""
     header["layers.2.bias"]["data_offsets"] = [10**9, 10**9 + 12]
@@ -88,7 +97,7 @@ def enormous(header: dict[str, Any]) -> None:
     header["layers.2.bias"]["shape"] = [2**62, 2**62]
 
 
-@pytest.mark.parametrize("change", [nested, wrong_type, beyond, overlapping, enormous])
+@pytest.mark.parametrize("change", [nested, wrong_type, edited, beyond, overlapping, enormous])
 def test_a_hostile_header_is_refused(tmp_path: Path, change: Any):
     path, saved = tmp_path / "w.safetensors", model()
     nn.save_weights(saved, path)

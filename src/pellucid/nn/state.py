@@ -95,10 +95,11 @@ def write_tensors(path: str | os.PathLike[str], arrays: Arrays, header: Header) 
     from safetensors.numpy import save
 
     dense = {name: np.ascontiguousarray(a).reshape(a.shape) for name, a in arrays.items()}
-    text = json.dumps({"format": FORMAT, **header})
-    sealed = {_KEY: text, "sha256": _digest(dense, text)}
+    told = {"format": FORMAT, **header}
+    # One entry: equal states give equal files, and safetensors keeps entries in no order.
+    sealed = json.dumps({**told, "sha256": _digest(dense, told)})
     try:
-        _replace(Path(path), save(dense, sealed))
+        _replace(Path(path), save(dense, {_KEY: sealed}))
     except OSError as error:
         raise CheckpointError(
             f"{path}: cannot write it: {error.strerror or error}\n  what was there is unchanged"
@@ -115,8 +116,6 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]],
     arrays, metadata = _parsed(path)
     if _KEY not in metadata:
         return arrays, {}
-    if metadata.get("sha256") != _digest(arrays, metadata[_KEY]):
-        raise CheckpointError(f"{path}: the file is damaged: its checksum differs")
     try:
         header = json.loads(metadata[_KEY])
     except (ValueError, RecursionError):
@@ -124,6 +123,8 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]],
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: the header is no table of names and values")
     found = cast("Header", header)
+    if found.pop("sha256", None) != _digest(arrays, found):
+        raise CheckpointError(f"{path}: the file is damaged: its checksum differs")
     if found.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: expected format {FORMAT}, got {found.get('format')!r}\n"
@@ -165,9 +166,9 @@ def _replace(path: Path, content: bytes) -> None:
         os.close(folder)
 
 
-def _digest(arrays: Arrays, text: str) -> str:
-    """A checksum over the header's text and every array with its name and type."""
-    total = hashlib.sha256(text.encode())
+def _digest(arrays: Arrays, header: Header) -> str:
+    """A checksum over the header and every array with its name and type."""
+    total = hashlib.sha256(json.dumps(header).encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         total.update(f"\n{name} {array.dtype.name} {arrays[name].shape}\n".encode())
