@@ -2,7 +2,6 @@
 
 from pellucid.metrics.classification import (
     METRICS,
-    Metric,
     accuracy,
     binary_accuracy,
     confusion_matrix,
@@ -14,7 +13,6 @@ from pellucid.metrics.mean import Mean
 __all__ = [
     "METRICS",
     "Mean",
-    "Metric",
     "accuracy",
     "binary_accuracy",
     "confusion_matrix",

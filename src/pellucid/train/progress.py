@@ -87,7 +87,7 @@ class Bar(Lines):
 
     def write(self, line: str) -> None:
         """One line above the bar."""
-        self.bar.console.print(line, markup=False, highlight=False)
+        self.bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""
