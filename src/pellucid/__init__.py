@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pellucid import data, nn, optim
+    from pellucid import data, metrics, nn, optim, train
     from pellucid.core.dtype import (
         DType,
         bfloat16,
@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     )
     from pellucid.core.error import (
         CacheWarning,
+        CheckpointError,
         CompileError,
         ConfigError,
+        DataError,
         DerivativeError,
         DeviceError,
         EscapedTraceError,
@@ -180,6 +182,9 @@ if TYPE_CHECKING:
         set_threads,
     )
     from pellucid.tensor.vmap import vmap
+    from pellucid.train.fitting import (
+        fit,
+    )
 
 __version__ = "0.1.0"
 
@@ -201,8 +206,10 @@ _HOMES: dict[str, tuple[str, str]] = {
     "DType": ("pellucid.core.dtype", "DType"),
     "result_type": ("pellucid.core.dtype", "promote"),
     "CacheWarning": ("pellucid.core.error", "CacheWarning"),
+    "CheckpointError": ("pellucid.core.error", "CheckpointError"),
     "CompileError": ("pellucid.core.error", "CompileError"),
     "ConfigError": ("pellucid.core.error", "ConfigError"),
+    "DataError": ("pellucid.core.error", "DataError"),
     "DerivativeError": ("pellucid.core.error", "DerivativeError"),
     "DeviceError": ("pellucid.core.error", "DeviceError"),
     "EscapedTraceError": ("pellucid.core.error", "EscapedTraceError"),
@@ -317,18 +324,23 @@ _HOMES: dict[str, tuple[str, str]] = {
     "Tensor": ("pellucid.tensor.tensor", "Tensor"),
     "get_threads": ("pellucid.tensor.threads", "get_threads"),
     "set_threads": ("pellucid.tensor.threads", "set_threads"),
+    "fit": ("pellucid.train.fitting", "fit"),
     "data": ("pellucid.data", ""),
+    "metrics": ("pellucid.metrics", ""),
     "nn": ("pellucid.nn", ""),
     "optim": ("pellucid.optim", ""),
     "random": ("pellucid.tensor.random", ""),
+    "train": ("pellucid.train", ""),
 }
 
 __all__ = [
     "Buffer",
     "CacheWarning",
+    "CheckpointError",
     "CompileError",
     "ConfigError",
     "DType",
+    "DataError",
     "DerivativeError",
     "DeviceError",
     "EscapedTraceError",
@@ -376,6 +388,7 @@ __all__ = [
     "exp",
     "expand_dims",
     "eye",
+    "fit",
     "flatten",
     "float16",
     "float32",
@@ -412,6 +425,7 @@ __all__ = [
     "max",
     "maximum",
     "mean",
+    "metrics",
     "min",
     "minimum",
     "moveaxis",
@@ -445,6 +459,7 @@ __all__ = [
     "sum",
     "tanh",
     "tensordot",
+    "train",
     "transpose",
     "tril",
     "triu",

@@ -11,6 +11,7 @@ import pytest
 
 import pellucid as pe
 from pellucid import nn
+from pellucid.nn.module import named_modules
 from tests.tensor.training import assert_same_bits
 
 
@@ -131,6 +132,19 @@ def test_models_are_not_pickled_and_it_says_what_to_do():
             pickle.dumps(value)
 
 
+def test_a_module_shows_its_mode_when_it_is_evaluation():
+    model = nn.Sequential([nn.Flatten()])
+    first = repr(model)
+    assert "training=False" in repr(model.eval())
+    assert repr(model.train()) == first
+
+
+def test_a_shared_module_without_attributes_comes_once():
+    flat = nn.Flatten()
+    model = nn.Sequential([flat, nn.Sequential([flat])])
+    assert list(named_modules(model)) == ["", "layers.0", "layers.1"]
+
+
 def test_a_module_without_forward_is_an_error():
     class Empty(nn.Module):
         pass
@@ -141,7 +155,12 @@ def test_a_module_without_forward_is_an_error():
 
 @pytest.mark.parametrize(
     ("name", "rewrite"),
-    [("state_dict", r"nn\.split"), ("summary", r"print\(model\)"), ("to", "pe.device")],
+    [
+        ("fit", r"pe\.fit\(model"),
+        ("state_dict", r"nn\.split"),
+        ("summary", r"nn\.summary\(model, example\), or print\(model\)"),
+        ("to", "pe.device"),
+    ],
 )
 def test_names_of_other_frameworks_show_the_rewrite(name: str, rewrite: str):
     with pytest.raises(AttributeError, match=rewrite):

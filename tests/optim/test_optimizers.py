@@ -40,21 +40,27 @@ def test_momentum_is_its_formula(nesterov: bool):
     np.testing.assert_allclose(found, p, rtol=1e-6)
 
 
-def adam() -> np.ndarray[Any, Any]:
+def adam(decay: float = 0.0) -> np.ndarray[Any, Any]:
     p, m, v = START.copy(), np.zeros(2), np.zeros(2)
     for t, g in enumerate(GRADIENTS, 1):
         m, v = 0.8 * m + 0.2 * g, 0.95 * v + 0.05 * g * g
-        p = p - 0.1 * (m / (1 - 0.8**t)) / (np.sqrt(v / (1 - 0.95**t)) + 1e-8)
+        p = p * (1 - 0.1 * decay) - 0.1 * (m / (1 - 0.8**t)) / (np.sqrt(v / (1 - 0.95**t)) + 1e-8)
     return p
 
 
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"),
-    [("float64", 1e-6), ("float32", 1e-5), ("bfloat16", 0.02), ("float16", 2e-3)],
-)
+TOLERANCES = [("float64", 1e-6), ("float32", 1e-5), ("bfloat16", 0.02), ("float16", 2e-3)]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES)
 def test_adam_is_its_formula_in_every_dtype(dtype: str, tolerance: float):
     found = run(lambda p: optim.Adam(p, 0.1, betas=(0.8, 0.95)), dtype)
     np.testing.assert_allclose(found, adam(), rtol=tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES)
+def test_adamw_is_its_formula_in_every_dtype(dtype: str, tolerance: float):
+    found = run(lambda p: optim.AdamW(p, 0.1, betas=(0.8, 0.95), weight_decay=0.5), dtype)
+    np.testing.assert_allclose(found, adam(decay=0.5), rtol=tolerance)
 
 
 def test_adam_with_a_zero_gradient_moves_nothing_in_a_small_dtype():
@@ -81,6 +87,21 @@ def test_the_rate_can_be_set_to_a_number():
     assert isinstance(opt.learning_rate, pe.Variable)
     assert float(p) == -0.5
     assert not step.why
+
+
+def test_a_rate_that_is_a_whole_number_can_become_a_fraction():
+    opt = optim.SGD(pe.Parameter(1.0), 1)
+    opt.learning_rate = 0.5
+    assert float(opt.learning_rate) == 0.5
+
+
+def test_a_rate_that_follows_a_schedule_cannot_be_set():
+    opt = optim.SGD(pe.Parameter(1.0), optim.schedules.Constant(0.5))
+    with pytest.raises(pe.StateError, match="SGD: the rate follows a schedule"):
+        opt.learning_rate = 0.25
+    opt.schedule = None
+    opt.learning_rate = 0.25
+    assert float(opt.learning_rate) == 0.25
 
 
 def test_a_rate_that_is_a_variable_is_shared():

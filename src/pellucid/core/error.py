@@ -13,6 +13,8 @@
     │   ├── TracedBoolError      `if` or `while` on a traced value (also a TypeError)
     │   └── EscapedTraceError    a traced value outlived its trace
     ├── StateError           a Variable, Module or optimizer is not in the state asked for
+    ├── DataError            examples that nothing can be learned from: empty, NaN, a wrong label
+    ├── CheckpointError      a file that cannot be written, or is no checkpoint of this model
     ├── RandomError          a generator was misused
     ├── TreeError            a tree of values does not have the structure asked for
     ├── CompileError         code could not be made
@@ -76,6 +78,14 @@ class EscapedTraceError(TraceError):
 
 class StateError(PellucidError, ValueError):
     """A Variable, Module or optimizer is not in the state that was asked for."""
+
+
+class DataError(PellucidError, ValueError):
+    """Examples are missing, do not match, are not finite, or have labels out of range."""
+
+
+class CheckpointError(PellucidError, OSError):
+    """A file of weights cannot be written or read, is damaged, or belongs to something else."""
 
 
 class RandomError(PellucidError, ValueError):

@@ -1,37 +1,89 @@
-"""What are models made of? Modules that hold Parameters: layers, activations, losses."""
+"""What are models made of? Modules that hold Parameters; activations, losses, initialisers."""
 
 from __future__ import annotations
 
 from typing import NoReturn
 
 from pellucid.nn import initializers, losses
-from pellucid.nn.activations import identity, log_softmax, relu, sigmoid, silu, softmax, tanh
+from pellucid.nn.activations import (
+    elu,
+    gelu,
+    hard_sigmoid,
+    hard_silu,
+    hard_tanh,
+    identity,
+    leaky_relu,
+    log_softmax,
+    mish,
+    relu,
+    relu6,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    softsign,
+    tanh,
+)
+from pellucid.nn.attention import Embedding, MultiHeadAttention, attention
 from pellucid.nn.layers import Dense, Dropout, Flatten, Sequential
 from pellucid.nn.module import Module, merge, split
+from pellucid.nn.norms import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+from pellucid.nn.state import load_weights, save_weights
+from pellucid.nn.summary import Summary, summary
 
 __all__ = [
+    "BatchNorm",
     "Dense",
     "Dropout",
+    "Embedding",
     "Flatten",
+    "GroupNorm",
+    "LayerNorm",
     "Module",
+    "MultiHeadAttention",
+    "RMSNorm",
     "Sequential",
+    "Summary",
+    "attention",
+    "elu",
+    "gelu",
+    "hard_sigmoid",
+    "hard_silu",
+    "hard_tanh",
     "identity",
     "initializers",
+    "leaky_relu",
+    "load_weights",
     "log_softmax",
     "losses",
     "merge",
+    "mish",
     "relu",
+    "relu6",
+    "save_weights",
+    "selu",
     "sigmoid",
     "silu",
     "softmax",
+    "softplus",
+    "softsign",
     "split",
+    "summary",
     "tanh",
 ]
 
 _REWRITES = {
+    "BCEWithLogitsLoss": "nn.losses.binary_cross_entropy(logits, targets)",
     "CrossEntropyLoss": "nn.losses.cross_entropy(logits, labels)",
+    "GELU": "nn.gelu",
+    "HuberLoss": "nn.losses.huber(predictions, targets)",
+    "KLDivLoss": "nn.losses.kl_divergence(logits, targets)",
+    "L1Loss": "nn.losses.mae(predictions, targets)",
+    "LayerNormalization": "nn.LayerNorm()",
     "Linear": "nn.Dense(units); the number of features is found at the first call",
     "MSELoss": "nn.losses.mse(predictions, targets)",
+    "MultiheadAttention": "nn.MultiHeadAttention(heads)",
     "Parameter": "pe.Parameter(value)",
     "ReLU": "nn.relu, or activation='relu' in nn.Dense",
     "Sigmoid": "nn.sigmoid",

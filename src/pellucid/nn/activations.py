@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,86 @@ def silu(x: Operand) -> Tensor:
     return pe.multiply(x, sigmoid(x))
 
 
+def relu6(x: Operand) -> Tensor:
+    """x, but not below 0 nor above 6."""
+    return pe.where(pe.less_equal(6.0, x), 6.0, relu(x))
+
+
+def leaky_relu(x: Operand, slope: float = 0.01) -> Tensor:
+    """x where it is positive, else slope * x (Maas et al., 2013).
+
+    >>> print(leaky_relu(as_tensor([-1.0, 2.0]), slope=0.5))
+    [-0.5  2. ]
+    """
+    return pe.where(pe.less_equal(x, 0.0), pe.multiply(x, slope), x)
+
+
+def elu(x: Operand, alpha: float = 1.0) -> Tensor:
+    """x where it is positive, else alpha * (exp(x) - 1) (Clevert et al., ICLR 2016)."""
+    below = pe.less_equal(x, 0.0)
+    # The other branch is computed, too: of 0, so that it cannot overflow.
+    curve = pe.multiply(pe.subtract(pe.exp(pe.where(below, x, 0.0)), 1.0), alpha)
+    return pe.where(below, curve, x)
+
+
+def selu(x: Operand) -> Tensor:
+    """elu scaled so that layers keep mean 0 and variance 1 (Klambauer et al., NeurIPS 2017)."""
+    return pe.multiply(elu(x, 1.6732632423543772), 1.0507009873554805)
+
+
+def softplus(x: Operand) -> Tensor:
+    """log(1 + exp(x)), which cannot overflow: max(x, 0) + log(1 + exp(-|x|)).
+
+    The error is within two units in the last place of max(1, |x|).
+
+    >>> print(f"{softplus(0.0):.4f}")
+    0.6931
+    """
+    tensor = pe.floating(as_tensor(x))
+    small = pe.exp(pe.where(pe.less(0.0, tensor), pe.negative(tensor), tensor))
+    return pe.add(relu(tensor), pe.log(pe.add(small, 1.0)))
+
+
+def softsign(x: Operand) -> Tensor:
+    """x / (1 + |x|)."""
+    return pe.divide(x, pe.add(pe.absolute(x), 1.0))
+
+
+def mish(x: Operand) -> Tensor:
+    """x * tanh(softplus(x)) (Misra, BMVC 2020)."""
+    return pe.multiply(x, pe.tanh(softplus(x)))
+
+
+def gelu(x: Operand) -> Tensor:
+    """x times the normal distribution function, by its tanh form (Hendrycks and Gimpel, 2016).
+
+        x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2
+
+    It differs from the exact one by less than 0.0005.
+
+    >>> print(f"{gelu(1.0):.4f}")
+    0.8412
+    """
+    cube = pe.multiply(pe.multiply(pe.square(x), x), 0.044715)
+    angle = pe.multiply(pe.add(cube, x), math.sqrt(2.0 / math.pi))
+    return pe.multiply(x, pe.add(pe.multiply(pe.tanh(angle), 0.5), 0.5))
+
+
+def hard_tanh(x: Operand) -> Tensor:
+    """x, but not below -1 nor above 1."""
+    return _between(as_tensor(x), -1.0, 1.0)
+
+
+def hard_sigmoid(x: Operand) -> Tensor:
+    """x / 6 + 1/2, but not below 0 nor above 1."""
+    return _between(pe.add(pe.divide(x, 6.0), 0.5), 0.0, 1.0)
+
+
+def hard_silu(x: Operand) -> Tensor:
+    """x * hard_sigmoid(x) (Howard et al., ICCV 2019), also called hard swish."""
+    return pe.multiply(x, hard_sigmoid(x))
+
+
 def log_softmax(x: Operand, axis: int = -1) -> Tensor:
     """The logarithm of softmax, without computing softmax: no overflow, no log of 0."""
     shifted = _shifted(x, axis)
@@ -68,6 +149,18 @@ ACTIVATIONS: dict[str, Activation] = {
     "tanh": tanh,
     "sigmoid": sigmoid,
     "silu": silu,
+    "swish": silu,
+    "relu6": relu6,
+    "leaky_relu": leaky_relu,
+    "elu": elu,
+    "selu": selu,
+    "gelu": gelu,
+    "softplus": softplus,
+    "softsign": softsign,
+    "mish": mish,
+    "hard_tanh": hard_tanh,
+    "hard_sigmoid": hard_sigmoid,
+    "hard_silu": hard_silu,
     "softmax": softmax,
 }
 
@@ -81,6 +174,12 @@ def find_activation(spec: str | Activation | None) -> Activation:
     if spec not in ACTIVATIONS:
         raise StateError(f"no activation is called {spec!r}; there are {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[spec]
+
+
+def _between(x: Tensor, low: float, high: float) -> Tensor:
+    # Comparisons, for a derivative of 0 at both ends; NaN stays NaN.
+    raised = pe.where(pe.less_equal(x, low), low, x)
+    return pe.where(pe.less_equal(high, x), high, raised)
 
 
 def _shifted(x: Operand, axis: int) -> Tensor:

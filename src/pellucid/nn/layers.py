@@ -63,6 +63,10 @@ class Dense(Module):
 
     def forward(self, x: Operand) -> Tensor:
         """x of shape (..., features) to (..., units)."""
+        return self.activation(self.scores(x))
+
+    def scores(self, x: Operand) -> Tensor:
+        """x @ kernel + bias: what the activation is given; logits, if that is softmax."""
         tensor = as_tensor(x)
         if tensor.ndim == 0:
             raise OpShapeError(f"Dense: expected a feature axis{at_line(user_source())}")
@@ -75,7 +79,7 @@ class Dense(Module):
                 f"{at_line(user_source())}"
             )
         product = matmul(astype(tensor, self.dtype), self.kernel)
-        return self.activation(product if self.bias is None else add(product, self.bias))
+        return product if self.bias is None else add(product, self.bias)
 
 
 class Dropout(Module):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from pellucid.core.dtype import int64
-from pellucid.core.error import OpShapeError, OpTypeError
+from pellucid.core.error import OpShapeError, OpTypeError, StateError
 from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
-from pellucid.nn.activations import log_softmax
+from pellucid.nn.activations import log_softmax, softplus
 from pellucid.tensor import arithmetic as pe
 from pellucid.tensor.reducing import mean, places
 from pellucid.tensor.reducing import sum as sum_over
@@ -17,12 +17,13 @@ from pellucid.tensor.state import as_tensor
 from pellucid.tensor.tensor import Operand, Tensor
 
 
-def cross_entropy(logits: Operand, labels: Operand) -> Tensor:
+def cross_entropy(logits: Operand, labels: Operand, *, label_smoothing: float = 0.0) -> Tensor:
     """The mean of -log softmax(logits) at the labels; takes logits, not probabilities.
 
     `logits` has shape (..., classes); `labels` are integers of shape (...), or probabilities of the
-    same shape as the logits. An integer label that is no class makes the loss NaN. Raises
-    OpShapeError and OpTypeError where the two do not fit.
+    same shape as the logits. An integer label that is no class makes the loss NaN. Smoothing by s
+    takes 1 - s of the labels and spreads s evenly over the classes (Szegedy et al., CVPR 2016).
+    Raises OpShapeError and OpTypeError where the two do not fit.
 
     >>> print(f"{cross_entropy([[0.0, 0.0]], as_tensor([1])):.4f}")
     0.6931
@@ -32,14 +33,33 @@ def cross_entropy(logits: Operand, labels: Operand) -> Tensor:
         raise OpShapeError(f"cross_entropy: expected a class axis{at_line(user_source())}")
     likely = log_softmax(scores)
     if target.dtype.is_floating:
-        return pe.negative(mean(sum_over(pe.multiply(likely, _probable(scores, target)), axis=-1)))
-    if target.dtype.kind == "bool" or target.shape != scores.shape[:-1]:
-        raise OpShapeError(
-            f"cross_entropy: expected integer labels of shape {shape_text(scores.shape[:-1])} or "
-            f"probabilities of shape {shape_text(scores.shape)}, got {target.layout.type}"
-            f"{at_line(user_source())}"
+        found = sum_over(pe.multiply(likely, _probable(scores, target)), axis=-1)
+    else:
+        _require_labels(scores, target)
+        found = _picked(likely, target)
+    if label_smoothing:
+        if not 0.0 < label_smoothing <= 1.0:
+            raise StateError(
+                f"cross_entropy: expected a label_smoothing from 0 to 1, got {label_smoothing}"
+            )
+        even = mean(likely, axis=-1)
+        found = pe.add(
+            pe.multiply(found, 1.0 - label_smoothing), pe.multiply(even, label_smoothing)
         )
-    return pe.negative(mean(_picked(likely, target)))
+    return pe.negative(mean(found))
+
+
+def binary_cross_entropy(logits: Operand, targets: Operand) -> Tensor:
+    """The mean of -t log(p) - (1 - t) log(1 - p) with p = sigmoid(logits); takes logits.
+
+    Computed as softplus(x) - t x, which cannot overflow. `targets` are 0 and 1, bool, or
+    probabilities, of the shape of the logits. Raises OpShapeError where the shapes differ.
+
+    >>> print(f"{binary_cross_entropy([0.0, 3.0], [1.0, 1.0]):.4f}")
+    0.3709
+    """
+    scores, target = _pair("binary_cross_entropy", logits, targets)
+    return mean(pe.subtract(softplus(scores), pe.multiply(target, scores)))
 
 
 def mse(predictions: Operand, targets: Operand) -> Tensor:
@@ -48,13 +68,70 @@ def mse(predictions: Operand, targets: Operand) -> Tensor:
     >>> print(mse([1.0, 2.0], [1.0, 4.0]))
     2.0
     """
-    found, wanted = as_tensor(predictions), as_tensor(targets)
+    return mean(pe.square(pe.subtract(*_pair("mse", predictions, targets))))
+
+
+def mae(predictions: Operand, targets: Operand) -> Tensor:
+    """The mean of the absolute differences. Raises OpShapeError where the shapes differ.
+
+    >>> print(mae([1.0, 2.0], [1.0, 4.0]))
+    1.0
+    """
+    return mean(pe.absolute(pe.subtract(*_pair("mae", predictions, targets))))
+
+
+def huber(predictions: Operand, targets: Operand, *, delta: float = 1.0) -> Tensor:
+    """The mean of d**2 / 2 where |d| <= delta, else of delta * (|d| - delta / 2) (Huber, 1964).
+
+    Raises OpShapeError where the shapes differ.
+
+    >>> print(huber([0.5, 3.0], [0.0, 0.0]))
+    1.3125
+    """
+    if not delta > 0:
+        raise StateError(f"huber: expected a delta above 0, got {delta}")
+    distance = pe.subtract(*_pair("huber", predictions, targets))
+    far = pe.absolute(distance)
+    curve = pe.multiply(pe.square(distance), 0.5)
+    line = pe.multiply(pe.subtract(far, delta / 2), delta)
+    return mean(pe.where(pe.less_equal(far, delta), curve, line))
+
+
+def kl_divergence(logits: Operand, targets: Operand) -> Tensor:
+    """The mean over the batch of sum t * (log t - log softmax(logits)); takes logits.
+
+    How far softmax(logits) is from the probabilities `targets` of the same shape, (..., classes);
+    where t is 0 nothing is added. Raises OpShapeError where the shapes differ.
+
+    >>> print(f"{kl_divergence([[0.0, 0.0]], [[1.0, 0.0]]):.4f}")
+    0.6931
+    """
+    scores, target = _pair("kl_divergence", logits, targets)
+    if scores.ndim == 0:
+        raise OpShapeError(f"kl_divergence: expected a class axis{at_line(user_source())}")
+    none = pe.less_equal(target, 0.0)
+    surprise = pe.multiply(target, pe.log(pe.where(none, 1.0, target)))
+    return mean(sum_over(pe.subtract(surprise, pe.multiply(target, log_softmax(scores))), axis=-1))
+
+
+def _pair(name: str, predictions: Operand, targets: Operand) -> tuple[Tensor, Tensor]:
+    """Both as Tensors of the predictions' floating dtype: the data never widens the model."""
+    found, wanted = pe.floating(as_tensor(predictions)), as_tensor(targets)
     if found.shape != wanted.shape:
         raise OpShapeError(
-            f"mse: the shapes differ, {shape_text(found.shape)} and {shape_text(wanted.shape)}"
+            f"{name}: the shapes differ, {shape_text(found.shape)} and {shape_text(wanted.shape)}"
             f"{at_line(user_source())}"
         )
-    return mean(pe.square(pe.subtract(found, wanted)))
+    return found, pe.astype(wanted, found.dtype)
+
+
+def _require_labels(scores: Tensor, target: Tensor) -> None:
+    if target.dtype.kind == "bool" or target.shape != scores.shape[:-1]:
+        raise OpShapeError(
+            f"cross_entropy: expected integer labels of shape {shape_text(scores.shape[:-1])} or "
+            f"probabilities of shape {shape_text(scores.shape)}, got {target.layout.type}"
+            f"{at_line(user_source())}"
+        )
 
 
 def _probable(scores: Tensor, target: Tensor) -> Tensor:

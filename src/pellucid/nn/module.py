@@ -12,14 +12,19 @@ depends on the input is made at the first call.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NoReturn, Self
 
+from pellucid.core import tree
 from pellucid.core.dtype import DType
 from pellucid.core.error import StateError
+from pellucid.ir.graph import Node
 from pellucid.nn.initializers import Initializer
 from pellucid.tensor.cells import cells_of, parts_of, with_cells
-from pellucid.tensor.context import outside_traces
+from pellucid.tensor.context import context, outside_traces
 from pellucid.tensor.state import Parameter, Variable
 from pellucid.tensor.stateful import Stateful
 from pellucid.tensor.tensor import Tensor
@@ -39,6 +44,8 @@ class Module(Stateful):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute `forward`."""
+        if _watch.calls is not None:
+            return _watched_call(self, _watch.calls, args, kwargs)
         return self.forward(*args, **kwargs)
 
     def variables(self) -> dict[str, Variable]:
@@ -77,17 +84,21 @@ class Module(Stateful):
 
 REWRITES = {
     "add_module": "self.name = module",
-    "compile": "@pe.jit over a training step",
+    "compile": "pe.fit(model, data, loss=...), or @pe.jit over a training step",
     "cpu": "the model itself; `with pe.device(name):` chooses where it runs",
     "cuda": "`with pe.device(name):` around the program",
-    "fit": "a loop over batches with a training step under pe.jit",
+    "evaluate": "pe.train.evaluate(model, data, loss=...)",
+    "fit": "pe.fit(model, data, loss=...)",
     "half": "dtype=pe.float16 where the layers are made",
+    "load_state_dict": "nn.merge(model, values), or nn.load_weights(model, path)",
+    "load_weights": "nn.load_weights(model, path)",
     "predict": "model(x)",
     "register_buffer": "self.name = pe.Buffer(value)",
     "register_parameter": "self.name = pe.Parameter(value)",
     "requires_grad_": "p.trainable = False for p in model.parameters()",
-    "state_dict": "nn.split(model)[1]",
-    "summary": "print(model)",
+    "save_weights": "nn.save_weights(model, path)",
+    "state_dict": "nn.split(model)[1], or nn.save_weights(model, path)",
+    "summary": "nn.summary(model, example), or print(model)",
     "to": "`with pe.device(name):` around the program, or dtype= where layers are made",
     "trainable_variables": "model.parameters()",
     "weight": "layer.kernel, of shape (features, units)",
@@ -107,7 +118,7 @@ def _lines(label: str, module: Module, indent: str) -> Iterator[str]:
             inner.append((name, part))
         elif isinstance(part, list | tuple | dict):
             stack += [(f"{name}.{key}", item) for key, item in reversed(parts_of(part))]
-        elif part is not None:
+        elif part is not None and (name != "training" or not part):
             settings.append(f"{name}={_setting(part)}")
     yield f"{indent}{label}{type(module).__name__}({', '.join(settings)})"
     for name, part in inner:
@@ -122,6 +133,67 @@ def _setting(value: object) -> str:
     return str(name) if callable(value) and name else repr(value)
 
 
+@dataclass
+class Call:
+    """One call of a module: how deep in others, what it gave, and which nodes it added."""
+
+    module: Module
+    depth: int
+    output: str = ""
+    nodes: tuple[Node, ...] = ()
+
+
+@contextmanager
+def watching_calls() -> Generator[list[Call]]:
+    """Write down every call of a module on this thread, in the order in which they begin."""
+    before, calls = _watch.calls, list[Call]()
+    _watch.calls, _watch.depth = calls, 0
+    try:
+        yield calls
+    finally:
+        _watch.calls = before
+
+
+class _Watch(threading.local):
+    def __init__(self) -> None:
+        self.calls: list[Call] | None = None
+        self.depth = 0
+
+
+_watch = _Watch()
+
+
+def _watched_call(
+    module: Module, calls: list[Call], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    call = Call(module, _watch.depth)
+    calls.append(call)
+    nodes = [] if context.trace is None else context.trace.builder.nodes
+    first = len(nodes)
+    _watch.depth += 1
+    try:
+        result = module.forward(*args, **kwargs)
+    finally:
+        _watch.depth -= 1
+    tensors = [leaf for leaf in tree.flatten(result)[0] if isinstance(leaf, Tensor)]
+    call.output = ", ".join(str(tensor.layout.type) for tensor in tensors)
+    call.nodes = tuple(nodes[first:])
+    return result
+
+
+@contextmanager
+def in_mode(module: Module, training: bool) -> Generator[None]:
+    """Train (or evaluate) inside; afterwards every module is in the mode in which it was."""
+    before = [(one, one.training) for one in modules_of(module)]
+    module.train(training)
+    try:
+        yield
+    finally:
+        for one, mode in before:
+            if one.training is not mode:
+                one.training = mode
+
+
 def new_parameter(
     name: str,
     shape: tuple[int, ...],
@@ -134,19 +206,25 @@ def new_parameter(
         return Parameter(initializer(shape, *fans, dtype), name=name)
 
 
-def modules_of(root: Any) -> list[Module]:
+def modules_of(root: Module) -> list[Module]:
     """A module and every module in its attributes, each once, outer ones first."""
-    found: list[Module] = []
+    return list(named_modules(root).values())
+
+
+def named_modules(root: Module) -> dict[str, Module]:
+    """A module (under the empty path) and every one in it; a shared one under its first path."""
+    found: dict[str, Module] = {}
     seen: set[int] = set()
-    stack: list[Any] = [root]
+    stack: list[tuple[str, Any]] = [("", root)]
     while stack:
-        value = stack.pop()
+        path, value = stack.pop()
         if id(value) in seen:
             continue
-        seen.add(id(value))
         if isinstance(value, Module):
-            found.append(value)
-        stack += [part for _, part in reversed(parts_of(value))]
+            found[path] = value
+        seen.add(id(value))
+        inner = reversed(parts_of(value))
+        stack += [(f"{path}.{name}" if path else name, part) for name, part in inner]
     return found
 
 

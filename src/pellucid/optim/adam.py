@@ -1,47 +1,42 @@
-"""Adam: steps scaled by running means of the gradient and of its square."""
+"""Adam and AdamW: steps scaled by running means of the gradient and of its square."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pellucid.core.dtype import float64
+from pellucid.core.dtype import DType, float64
 from pellucid.core.error import StateError
 from pellucid.optim.optimizer import Optimizer, working_dtype
+from pellucid.optim.schedules import Schedule
 from pellucid.tensor.arithmetic import sqrt
 from pellucid.tensor.state import Buffer, Parameter, Variable
 from pellucid.tensor.tensor import Tensor
 
 
-class Adam(Optimizer):
-    """Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015.
-
-        m = b1 * m + (1 - b1) * g        v = b2 * v + (1 - b2) * g * g
-        p -= rate / (1 - b1**t) * m / (sqrt(v) / sqrt(1 - b2**t) + epsilon)
+class Moments(Optimizer):
+    """What Adam and AdamW share: the two running means, and the step that they give.
 
     The corrections 1 - b**t are kept in float64: they are small differences at first.
-
-    >>> from pellucid import Parameter
-    >>> p = Parameter(1.0)
-    >>> (p * 3.0).backward()
-    >>> Adam(p, learning_rate=0.1).step()
-    >>> print(f"{p:.2f}")
-    0.90
     """
 
     def __init__(
         self,
         target: Any,
-        learning_rate: float | Variable = 0.001,
-        *,
-        betas: tuple[float, float] = (0.9, 0.999),
-        epsilon: float = 1e-8,
-        lr: float | Variable | None = None,
+        learning_rate: float | Variable | Schedule,
+        betas: tuple[float, float],
+        epsilon: float,
+        weight_decay: float,
+        lr: float | Variable | Schedule | None,
     ) -> None:
         super().__init__(target, learning_rate, lr)
+        name = type(self).__name__
         if not all(0.0 <= beta < 1.0 for beta in betas):
-            raise StateError(f"Adam: expected betas from 0 to below 1, got {betas}")
+            raise StateError(f"{name}: expected betas from 0 to below 1, got {betas}")
+        if not weight_decay >= 0.0:
+            raise StateError(f"{name}: expected a weight decay of at least 0, got {weight_decay}")
         self.betas = (float(betas[0]), float(betas[1]))
         self.epsilon = epsilon
+        self.weight_decay = weight_decay
         self.powers = [Buffer(1.0, dtype=float64, name=f"beta{i}**t") for i in (1, 2)]
 
     def update(self, pairs: list[tuple[Parameter, Tensor]]) -> None:
@@ -63,4 +58,62 @@ class Adam(Optimizer):
         v = square * b2 + gradient * gradient * (1.0 - b2)
         mean.assign(m)
         square.assign(v)
-        p.assign(p.astype(rate.dtype) - rate * m / (sqrt(v) / scale + self.epsilon))
+        p.assign(self._decayed(p, rate.dtype) - rate * m / (sqrt(v) / scale + self.epsilon))
+
+    def _decayed(self, p: Parameter, dtype: DType) -> Tensor:
+        value = p.astype(dtype)
+        if not self.weight_decay:
+            return value
+        return value * (1.0 - self.learning_rate.astype(dtype) * self.weight_decay)
+
+
+class Adam(Moments):
+    """Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015.
+
+        m = b1 * m + (1 - b1) * g        v = b2 * v + (1 - b2) * g * g
+        p -= rate / (1 - b1**t) * m / (sqrt(v) / sqrt(1 - b2**t) + epsilon)
+
+    >>> from pellucid import Parameter
+    >>> p = Parameter(1.0)
+    >>> (p * 3.0).backward()
+    >>> Adam(p, learning_rate=0.1).step()
+    >>> print(f"{p:.2f}")
+    0.90
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        learning_rate: float | Variable | Schedule = 0.001,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+        lr: float | Variable | Schedule | None = None,
+    ) -> None:
+        super().__init__(target, learning_rate, betas, epsilon, 0.0, lr)
+
+
+class AdamW(Moments):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019).
+
+    Before Adam's step, p *= 1 - rate * weight_decay: the decay does not pass through the means.
+
+    >>> from pellucid import Parameter
+    >>> p = Parameter(1.0)
+    >>> (p * 3.0).backward()
+    >>> AdamW(p, learning_rate=0.1, weight_decay=0.5).step()
+    >>> print(f"{p:.2f}")
+    0.85
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        learning_rate: float | Variable | Schedule = 0.001,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.01,
+        lr: float | Variable | Schedule | None = None,
+    ) -> None:
+        super().__init__(target, learning_rate, betas, epsilon, weight_decay, lr)

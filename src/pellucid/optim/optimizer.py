@@ -1,7 +1,8 @@
 """What do all optimizers share? Which Parameters they change, their slots, and what a step is.
 
 A step reads and consumes `p.grad`. The learning rate and the step count are Variables, so changing
-them changes nothing that was compiled; slots are made at the first step, beside each Parameter.
+them changes nothing that was compiled; a schedule is asked for the rate inside each step. Slots are
+made at the first step, beside each Parameter.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from typing import Any, cast
 from pellucid.core.dtype import DType, float32
 from pellucid.core.error import StateError
 from pellucid.core.source import at_line, user_source
+from pellucid.optim.schedules import Schedule
 from pellucid.tensor.cells import cells_of
 from pellucid.tensor.context import no_grad, outside_traces
 from pellucid.tensor.creation import zeros
-from pellucid.tensor.state import Buffer, Parameter, Variable, note_step
+from pellucid.tensor.state import Buffer, Parameter, Variable, as_tensor, note_step
 from pellucid.tensor.stateful import Stateful
 from pellucid.tensor.tensor import Operand, Tensor
 
@@ -24,33 +26,58 @@ class Optimizer(Stateful):
     """The base of optimizers: subclasses define `update`.
 
     `target` is a Module (whose Parameters may not exist yet), a Parameter, or an iterable of them.
+    `learning_rate` is a number, a Variable that is shared, or a schedule: a function of the steps
+    already made, asked at each step; the cell `learning_rate` then shows the latest rate.
     `lr` is accepted for `learning_rate`.
     """
 
     def __init__(
-        self, target: Any, learning_rate: float | Variable, lr: float | Variable | None = None
+        self,
+        target: Any,
+        learning_rate: float | Variable | Schedule,
+        lr: float | Variable | Schedule | None = None,
     ) -> None:
         rate = learning_rate if lr is None else lr
+        self.schedule: Schedule | None = None
+        if callable(rate):
+            self.schedule = rate
+            with outside_traces():
+                rate = float(as_tensor(rate(0)))
         if not isinstance(rate, Variable) and not rate >= 0:
             raise StateError(f"{type(self).__name__}: expected a rate of at least 0, got {rate}")
         self.target = _checked(type(self).__name__, target)
-        shared = isinstance(rate, Variable)
-        self.__dict__["learning_rate"] = rate if shared else Buffer(rate, name="learning_rate")
+        if not isinstance(rate, Variable):
+            # A float also where it was written as 1: it may be set to 0.5 later.
+            rate = Buffer(float(rate), name="learning_rate")
+        self.__dict__["learning_rate"] = rate
         self.step_count = Buffer(0, name="step_count")
         self.slots: dict[str, dict[Parameter, Buffer]] = {}
 
     @property
     def learning_rate(self) -> Variable:
-        """The rate, in a Variable: setting it, also to a number, changes nothing compiled."""
+        """The rate, in a Variable: setting it, also to a number, changes nothing compiled.
+
+        With a schedule, setting it raises StateError: the next step would not heed it.
+        """
         return self.__dict__["learning_rate"]
 
     @learning_rate.setter
     def learning_rate(self, rate: Operand) -> None:
+        if self.schedule is not None:
+            raise StateError(
+                f"{type(self).__name__}: the rate follows a schedule{at_line(user_source())}\n"
+                "  set `schedule`, to None or to another one"
+            )
         self.learning_rate.assign(rate)
 
     def parameters(self) -> list[Parameter]:
         """The Parameters that exist by now, in the order of the target."""
-        return [cell for cell in cells_of(self.target).values() if isinstance(cell, Parameter)]
+        return list(self.named_parameters().values())
+
+    def named_parameters(self) -> dict[str, Parameter]:
+        """The Parameters that exist by now, by their path in the target."""
+        cells = cells_of(self.target)
+        return {path: cell for path, cell in cells.items() if isinstance(cell, Parameter)}
 
     def step(self) -> None:
         """Change every Parameter that has a gradient, and consume the gradients.
@@ -64,6 +91,8 @@ class Optimizer(Stateful):
                 "  call loss.backward() first"
             )
         with no_grad():
+            if self.schedule is not None:
+                self.learning_rate.assign(self.schedule(self.step_count.value))
             self.step_count.assign(self.step_count + 1)
             self.update(pairs)
             for parameter, _ in pairs:
@@ -78,6 +107,18 @@ class Optimizer(Stateful):
         """Drop all gradients now. Not needed in a usual loop: `step` consumes them."""
         for parameter in self.parameters():
             parameter.grad = None
+
+    def variables(self) -> dict[str, Variable]:
+        """The optimizer's own cells by a path that is the same in another process.
+
+        A slot is called by its name and the path of its Parameter in the target: `mean/0.kernel`.
+        """
+        own = {name: part for name, part in vars(self).items() if name not in ("target", "slots")}
+        found = cells_of(own)
+        paths = {cell: path for path, cell in self.named_parameters().items()}
+        for name, slots in self.slots.items():
+            found |= {f"{name}/{paths[p]}": slot for p, slot in slots.items() if p in paths}
+        return found
 
     def slot(self, name: str, parameter: Parameter) -> Buffer:
         """A cell beside a Parameter, of its shape and starting at zero; at least float32."""

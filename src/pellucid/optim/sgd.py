@@ -6,6 +6,7 @@ from typing import Any
 
 from pellucid.core.error import StateError
 from pellucid.optim.optimizer import Optimizer, working_dtype
+from pellucid.optim.schedules import Schedule
 from pellucid.tensor.state import Parameter, Variable
 from pellucid.tensor.tensor import Tensor
 
@@ -15,7 +16,7 @@ class SGD(Optimizer):
 
     Nesterov's form uses g + m * v (Sutskever et al., ICML 2013); `weight_decay` w adds w * p to g.
 
-    >>> from pellucid import Parameter, Variable
+    >>> from pellucid import Parameter
     >>> p = Parameter(1.0)
     >>> (p * 3.0).backward()
     >>> SGD(p, learning_rate=0.1).step()
@@ -26,16 +27,20 @@ class SGD(Optimizer):
     def __init__(
         self,
         target: Any,
-        learning_rate: float | Variable = 0.01,
+        learning_rate: float | Variable | Schedule = 0.01,
         *,
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
-        lr: float | Variable | None = None,
+        lr: float | Variable | Schedule | None = None,
     ) -> None:
         super().__init__(target, learning_rate, lr)
         if not 0.0 <= momentum < 1.0:
             raise StateError(f"SGD: expected a momentum from 0 to below 1, got {momentum}")
+        if nesterov and momentum == 0.0:
+            raise StateError("SGD: Nesterov's form needs a momentum; write momentum=0.9")
+        if not weight_decay >= 0.0:
+            raise StateError(f"SGD: expected a weight decay of at least 0, got {weight_decay}")
         self.momentum = momentum
         self.nesterov = nesterov
         self.weight_decay = weight_decay

@@ -1,0 +1,240 @@
+"""How is a model taught in one line? `fit`: steps over shuffled batches, epoch after epoch.
+
+    history = pe.fit(model, (x, y), loss="cross_entropy", optimizer="adam", epochs=5)
+
+Everything that can be wrong with the data is found before the first step. A step is one compiled
+graph, or with `jit=False` the same function line by line, to the same bits.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pellucid.core.dtype import as_dtype
+from pellucid.core.error import DataError, StateError
+from pellucid.core.source import at_line, user_source
+from pellucid.ir.graph import TensorType
+from pellucid.metrics.classification import Metric
+from pellucid.metrics.mean import Mean
+from pellucid.nn import losses
+from pellucid.nn.module import Module, in_mode
+from pellucid.optim.optimizer import Optimizer
+from pellucid.tensor import random
+from pellucid.tensor.context import no_grad
+from pellucid.tensor.creation import asarray
+from pellucid.tensor.jit import jit as compiled
+from pellucid.tensor.traced import trace_function
+from pellucid.train.callbacks import Callback
+from pellucid.train.checkpoint import restore_run
+from pellucid.train.examples import (
+    Examples,
+    float_dtype,
+    read_examples,
+    require_labels,
+    require_unit,
+    shuffled,
+)
+from pellucid.train.objective import Loss, Objective, find_objective, find_optimizer
+from pellucid.train.progress import progress
+from pellucid.train.run import History, Logs, Run
+
+Step = Callable[[Any, Any], tuple[Any, ...]]
+
+
+def fit(
+    model: Module,
+    data: Any,
+    *,
+    loss: str | Loss,
+    optimizer: str | Optimizer = "adam",
+    metrics: Sequence[str | Metric] = (),
+    epochs: int = 1,
+    batch_size: int = 32,
+    validation: Any = None,
+    callbacks: Sequence[Callback] = (),
+    seed: int | None = None,
+    jit: bool = True,
+    verbose: bool = True,
+    resume: str | os.PathLike[str] | None = None,
+) -> History:
+    """Teach a model the examples `data`, a pair (inputs, targets) of arrays; gives the history.
+
+    `loss`, `optimizer` and `metrics` are names or the things themselves. Each epoch goes through
+    all examples in an order of its own, which `seed` decides (drawn from `pe.random` by default);
+    the last batch may be smaller. After it `validation`, a pair like `data`, is measured as
+    `val_loss` and so on. `resume` goes on from a file that the callback `Checkpoint` wrote, up to
+    `epochs` in all, with the file's seed.
+
+    Losses of classes take logits: if the model ends in softmax, its logits are used, and the
+    history's notes say so. Arrays of float64 are cast to float32 for a model that is not float64.
+
+    Raises DataError on examples that nothing can be learned from, CheckpointError on a file that
+    does not fit, StateError on unknown names.
+
+    >>> import numpy as np
+    >>> from pellucid import nn
+    >>> x = np.linspace(-1, 1, 64).reshape(64, 1)
+    >>> history = fit(nn.Dense(1), (x, 3 * x), loss="mse", epochs=20, seed=0, verbose=False)
+    >>> history["loss"][-1] < history["loss"][0]
+    True
+    """
+    _require_count("epochs", epochs, 0)
+    _require_count("batch_size", batch_size, 1)
+    objective = find_objective(model, loss, metrics)
+    examples, held = _checked(model, objective, data, validation, batch_size)
+    rows = len(examples)
+    start = int(random.integers(0, 2**32)) if seed is None else operator.index(seed)
+    taught = find_optimizer(optimizer, model)
+    run = Run(model, taught, epochs, rows, batch_size, start, objective.measures)
+    run.history.notes += objective.notes
+    if resume is not None:
+        restore_run(run, resume)
+    step, measure = _step(run, objective), _measure(objective)
+    if jit:
+        step, measure = compiled(step), compiled(measure)
+    with in_mode(model, training=True), progress(verbose) as shown:
+        watching = [shown, *callbacks]
+        for callback in watching:
+            callback.on_train_begin(run)
+        while run.epoch < run.epochs and not run.stop:
+            _epoch(run, examples, step, watching)
+            if run.batch:
+                break  # stopped in the middle
+            logs = {name: mean.value for name, mean in run.means.items()}
+            if held is not None:
+                means = _evaluated(model, objective, measure, held, batch_size)
+                logs |= {f"val_{name}": value for name, value in means.items()}
+            run.epoch, run.means = run.epoch + 1, {}
+            run.history.epochs.append(logs)
+            for callback in watching:
+                callback.on_epoch_end(run, logs)
+        for callback in watching:
+            callback.on_train_end(run)
+    return run.history
+
+
+def evaluate(
+    model: Module,
+    data: Any,
+    *,
+    loss: str | Loss,
+    metrics: Sequence[str | Metric] = (),
+    batch_size: int = 256,
+    jit: bool = True,
+) -> Logs:
+    """The loss and the metrics of a model, set to evaluation, over all examples.
+
+    >>> from pellucid import nn, ones
+    >>> evaluate(nn.Sequential([nn.identity]), (ones((4, 2)), ones((4, 2))), loss="mse")
+    {'loss': 0.0}
+    """
+    _require_count("batch_size", batch_size, 1)
+    objective = find_objective(model, loss, metrics)
+    examples, _ = _checked(model, objective, data, None, batch_size)
+    measure = _measure(objective)
+    return _evaluated(model, objective, compiled(measure) if jit else measure, examples, batch_size)
+
+
+def _step(run: Run, objective: Objective) -> Step:
+    """The step that teaches one batch, and gives the loss and the metrics."""
+    scores, loss, optimizer = objective.scores, objective.loss, run.optimizer
+    metrics = tuple(metric for _, metric in objective.metrics)
+
+    def step(x: Any, y: Any) -> tuple[Any, ...]:
+        found = scores(x)
+        value = loss(found, y)
+        value.backward()
+        optimizer.step()
+        with no_grad():
+            return value, *(metric(found, y) for metric in metrics)
+
+    return step
+
+
+def _measure(objective: Objective) -> Step:
+    """The loss and the metrics of one batch."""
+    scores, loss = objective.scores, objective.loss
+    metrics = tuple(metric for _, metric in objective.metrics)
+
+    def measure(x: Any, y: Any) -> tuple[Any, ...]:
+        found = scores(x)
+        return loss(found, y), *(metric(found, y) for metric in metrics)
+
+    return measure
+
+
+def _epoch(run: Run, examples: Examples, step: Step, watching: list[Callback]) -> None:
+    """Every batch of one epoch, or those that are left of it; `run.batch` is 0 at its end."""
+    if not run.batch:
+        run.means = {name: Mean() for name in run.measures}
+    for callback in watching:
+        callback.on_epoch_begin(run)
+    order = shuffled(run.seed, run.epoch, run.rows)[run.batch * run.batch_size :]
+    batches = -(-run.rows // run.batch_size)
+    for x, y in examples.batches(run.batch_size, order):
+        values = [float(value) for value in step(x, y)]
+        logs = dict(zip(run.measures, values, strict=True))
+        for name, value in logs.items():
+            run.means[name].add(value, len(x))
+        run.batch = (run.batch + 1) % batches
+        for callback in watching:
+            callback.on_batch_end(run, logs)
+        if run.stop and run.batch:
+            return
+
+
+def _evaluated(
+    model: Module, objective: Objective, measure: Step, examples: Examples, batch_size: int
+) -> Logs:
+    means = {name: Mean() for name in objective.measures}
+    with in_mode(model, training=False), no_grad():
+        for x, y in examples.batches(batch_size):
+            for mean, value in zip(means.values(), measure(x, y), strict=True):
+                mean.add(float(value), len(x))
+    return {name: mean.value for name, mean in means.items()}
+
+
+def _checked(
+    model: Module, objective: Objective, data: Any, validation: Any, batch_size: int
+) -> tuple[Examples, Examples | None]:
+    """Both sets of examples, found to be fit for this model, whose Parameters are there now."""
+    floats = float_dtype(model)
+    examples = read_examples("the data", data, floats)
+    held = None
+    if validation is not None:
+        held = read_examples("the validation data", validation, floats)
+    output = _output(model, objective, examples, batch_size)
+    for name, one in (("the data", examples), ("the validation data", held)):
+        if one is not None:
+            _require_targets(name, objective, one, output)
+    return examples, held
+
+
+def _output(model: Module, objective: Objective, examples: Examples, batch_size: int) -> TensorType:
+    """The type of what the loss is given; the model's Parameters are made where they are not."""
+    first, _ = next(examples.batches(min(batch_size, len(examples))))
+    inputs = asarray(first)
+    with in_mode(model, training=False), no_grad():
+        traced = trace_function(objective.scores, [inputs], [inputs])
+    return traced.graph.outputs[0].tensor
+
+
+def _require_targets(name: str, objective: Objective, one: Examples, output: TensorType) -> None:
+    dtype = as_dtype(one.targets.dtype)
+    if objective.loss is losses.cross_entropy and dtype.is_integer and output.shape:
+        classes = output.shape[-1]
+        assert isinstance(classes, int), "sizes are known here"
+        require_labels(name, one.targets, classes)
+    if objective.loss is losses.binary_cross_entropy and dtype.kind != "bool":
+        require_unit(name, one.targets)
+
+
+def _require_count(name: str, value: int, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise StateError(f"fit: expected {name} as a whole number, got {value!r}")
+    if value < least:
+        kind = DataError if name == "batch_size" else StateError
+        raise kind(f"fit: expected {name} of at least {least}, got {value}{at_line(user_source())}")
