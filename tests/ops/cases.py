@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pellucid.core.dtype import (
     DTYPES,
+    FLOATING,
     DType,
     bfloat16,
     bool_,
@@ -30,7 +31,7 @@ from pellucid.core.error import OpError
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, TensorType
 from pellucid.ops import REGISTRY
-from pellucid.ops.define import Op, type_of
+from pellucid.ops.define import NoDerivative, Op, type_of
 from pellucid.ops.elementwise import add, exp
 
 SHAPES = ((), (5,), (2, 3), (0, 3), (2, 1, 4))
@@ -58,9 +59,11 @@ class Case:
     @property
     def differentiable(self) -> bool:
         """Whether derivatives are measured here: float64, a floating result, a derivative."""
+        if isinstance(self.op.derivative, NoDerivative) or self.op.name == "fusion":
+            return False
         result = self.op.result_types(self.types, self.attrs)[0].dtype
         wide = all(self.types[i].dtype is float64 for i in self.floating)
-        return bool(self.floating) and wide and result is float64 and self.op.name != "fusion"
+        return bool(self.floating) and wide and result is float64
 
     def graph(self) -> Graph:
         """The graph of this one application."""
@@ -91,6 +94,17 @@ def positive(dtype: DType, shape: tuple[int, ...], seed: int) -> NDArray[Any]:
     return np.abs(numbers(dtype, shape, seed))
 
 
+def inside_one(dtype: DType, shape: tuple[int, ...], seed: int) -> NDArray[Any]:
+    """Numbers from 0.15 to 0.85 in size, of both signs."""
+    wide = numbers(float64, shape, seed)
+    return np.asarray((np.abs(wide) * 0.4 + 0.03) * np.sign(wide)).astype(dtype.numpy)
+
+
+def above_one(dtype: DType, shape: tuple[int, ...], seed: int) -> NDArray[Any]:
+    """Numbers from 1.3 to 3."""
+    return np.asarray(1 + positive(float64, shape, seed)).astype(dtype.numpy)
+
+
 def stay(dtype: DType, shape: tuple[int, ...], seed: int) -> NDArray[Any]:
     """Small shift counts, and one that shifts everything out."""
     found = np.asarray(np.arange(np.prod(shape, dtype=int)).reshape(shape) % 9)
@@ -115,18 +129,42 @@ def elementwise_cases(name: str, samples: tuple[Sample, ...]) -> list[Case]:
     return cases
 
 
-UNARY = ("neg", "abs", "exp", "tanh", "stop_gradient", "logical_not")
+UNARY = (
+    *("neg", "abs", "exp", "tanh", "stop_gradient", "logical_not", "exp2", "expm1", "cbrt"),
+    *("sin", "cos", "atan", "sinh", "cosh", "asinh", "erf", "erfc"),
+    *("floor", "ceil", "round", "trunc", "sign", "isnan", "isinf", "isfinite", "bit_not"),
+)
+POSITIVE = ("sqrt", "log", "log1p", "log2", "log10", "rsqrt")
+INSIDE_ONE = ("tan", "asin", "acos", "atanh")
+ABOVE_ONE = ("acosh", "lgamma", "digamma")
 BINARY = (
     *("add", "sub", "mul", "maximum", "minimum", "equal", "not_equal", "less", "less_equal"),
     *("logical_and", "logical_or", "bit_and", "bit_or", "bit_xor", "div"),
+    *("atan2", "floor_divide", "remainder", "nextafter"),
 )
 
 
 def _elementwise() -> dict[str, list[Case]]:
     cases = {name: elementwise_cases(name, (numbers,)) for name in UNARY}
-    cases |= {name: elementwise_cases(name, (positive,)) for name in ("sqrt", "log")}
+    cases |= {name: elementwise_cases(name, (positive,)) for name in POSITIVE}
+    cases |= {name: elementwise_cases(name, (inside_one,)) for name in INSIDE_ONE}
+    cases |= {name: elementwise_cases(name, (above_one,)) for name in ABOVE_ONE}
     cases |= {name: elementwise_cases(name, (numbers, numbers)) for name in BINARY}
-    cases["shift_right"] = elementwise_cases("shift_right", (numbers, stay))
+    cases["pow"] = elementwise_cases("pow", (positive, numbers))
+    for name in ("shift_left", "shift_right", "shift_right_arithmetic"):
+        cases[name] = elementwise_cases(name, (numbers, stay))
+    cases["polygamma"] = [
+        Case(REGISTRY["polygamma"], (above_one(d, s, 0),), {"order": order})
+        for d in FLOATING
+        for s in (SHAPES if d is float64 else SHAPES[1:2])
+        for order in (1, 2, 3)
+    ]
+    cases["bitcast"] = [
+        Case(REGISTRY["bitcast"], (numbers(source, (5,), 0),), {"dtype": target})
+        for source in DTYPES[1:]
+        for target in DTYPES[1:]
+        if source.bits == target.bits
+    ]
     cases["select"] = [
         Case(REGISTRY["select"], (numbers(bool_, s, 0), numbers(d, s, 1), numbers(d, s, 2)))
         for d in SOME_DTYPES

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from pellucid.ops import contract, control, elementwise, movement, random, reduce
+from pellucid.ops import (
+    bits,
+    contract,
+    control,
+    elementary,
+    elementwise,
+    movement,
+    random,
+    reduce,
+    rounding,
+    special,
+)
 from pellucid.ops.define import REGISTRY, Op, lookup
 
 __all__ = [
     "REGISTRY",
     "Op",
+    "bits",
     "contract",
     "control",
+    "elementary",
     "elementwise",
     "lookup",
     "movement",
     "random",
     "reduce",
+    "rounding",
+    "special",
 ]

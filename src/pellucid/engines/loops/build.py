@@ -233,7 +233,13 @@ def _elementwise(writer: Writer, node: Node, value: Value, where: Where) -> str:
     operands = tuple(writer.ask(operand, where) for operand in node.operands)
     if node.op.name == "stop_gradient" or _is_idle_cast(node):
         return operands[0]
-    return writer.let(value.dtype, Apply(node.op.name, operands))
+    return writer.let(value.dtype, Apply(_scalar_op(node), operands))
+
+
+def _scalar_op(node: Node) -> str:
+    """The op's name, with its number where it is one of a family: `polygamma.2`."""
+    order = dict(node.attrs).get("order")
+    return node.op.name if order is None else f"{node.op.name}.{order}"
 
 
 def _is_idle_cast(node: Node) -> bool:

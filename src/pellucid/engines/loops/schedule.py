@@ -36,7 +36,40 @@ TASK_WORK = 1 << 17
 TASKS_PER_THREAD = 2
 """A thread is worth waking for so many tasks."""
 
-_WEIGHTS = {"exp": 16, "log": 20, "tanh": 24, "div": 4, "sqrt": 4}
+_WEIGHTS = {
+    "div": 4,
+    "sqrt": 4,
+    "rsqrt": 8,
+    "remainder": 40,
+    "floor_divide": 40,
+    "exp": 16,
+    "exp2": 32,
+    "expm1": 20,
+    "log": 20,
+    "log1p": 24,
+    "log2": 36,
+    "log10": 36,
+    "pow": 80,
+    "cbrt": 50,
+    "sin": 32,
+    "cos": 32,
+    "tan": 40,
+    "asin": 28,
+    "acos": 28,
+    "atan": 32,
+    "atan2": 40,
+    "sinh": 40,
+    "cosh": 32,
+    "tanh": 24,
+    "asinh": 60,
+    "acosh": 60,
+    "atanh": 60,
+    "erf": 32,
+    "erfc": 70,
+    "lgamma": 160,
+    "digamma": 160,
+    "polygamma": 200,
+}
 _RANDOM_WEIGHT = 100
 
 
@@ -117,7 +150,8 @@ def weight(let: Let) -> int:
     """Roughly how many elementary steps one Let takes."""
     if isinstance(let.value, Random):
         return _RANDOM_WEIGHT
-    heavy = _WEIGHTS.get(let.value.op, 1) if isinstance(let.value, Apply) else 1
+    op = let.value.op.partition(".")[0] if isinstance(let.value, Apply) else ""
+    heavy = _WEIGHTS.get(op, 1)
     return heavy * (4 if register_bits(let.dtype) != let.dtype.bits else 1)
 
 
