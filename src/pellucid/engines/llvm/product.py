@@ -19,6 +19,7 @@ from pellucid.engines.llvm.panels import (
     Tile,
     accumulator,
     define_packing,
+    define_table_tile,
     define_tile,
     element,
     narrowed,
@@ -125,6 +126,16 @@ class _Columns:
     count: Number
 
 
+@dataclass(frozen=True, slots=True)
+class _Lookup:
+    """The loops of m and of k, where lhs is found by tables."""
+
+    rows: tuple[Number, ...]
+    row_strides: tuple[Number, ...]
+    depths: tuple[Number, ...]
+    depth_strides: tuple[Number, ...]
+
+
 class _Kernel:
     """The numbers that all tasks share, and the loops of a task from the outside in."""
 
@@ -135,6 +146,15 @@ class _Kernel:
         self.pointers = tuple(f.load(PTR, f.gep(pointers, at, PTR)) for at in range(spec.pointers))
         self.m, self.n, self.k = map(self._number, (spec.m, spec.n, spec.k))
         self.batch = tuple(map(self._number, spec.batch))
+        self.tables = spec.tables and _Lookup(
+            *(
+                tuple(map(self._number, numbers))
+                for numbers in (
+                    spec.tables.rows, spec.tables.row_strides,
+                    spec.tables.depths, spec.tables.depth_strides,
+                )
+            )
+        )  # fmt: skip
         self.lhs = self._matrix(self.pointers[0], spec.lhs)
         self.rhs = self._matrix(self.pointers[1], spec.rhs)
         self._count()
@@ -173,15 +193,17 @@ class _Kernel:
             if tiling.pack_lhs
             else 0,
             mul(f, kept, tiling.rows * tiling.columns),
+            mul(f, self.block, tiling.rows * 64 // self.scalar.bits) if tiling.tables else 0,
+            mul(f, self.chunk, 64 // self.scalar.bits) if tiling.tables else 0,
         )
         offsets: list[Number] = [0]
         for count in counts:
             # Each begins on a cache line.
             lines = parts(f, mul(f, count, self.scalar.bytes), 64)
             offsets.append(add(f, offsets[-1], mul(f, lines, 64)))
-        base = take_scratch(f, f.parameters[4], value(offsets[3]))
-        self.rhs_panel, self.lhs_panels, self.totals = (
-            f.gep(base, offset, I8) for offset in offsets[:3]
+        base = take_scratch(f, f.parameters[4], value(offsets[-1]))
+        self.rhs_panel, self.lhs_panels, self.totals, self.row_table, self.depth_table = (
+            f.gep(base, offset, I8) for offset in offsets[:-1]
         )
 
     # The loops.
@@ -196,6 +218,12 @@ class _Kernel:
         batch = self._unravel(quotient(f, rest, blocks))
         tiles = first_tile, least(f, add(f, first_tile, self.block), self.tiles)
         panels = first_panel, least(f, add(f, first_panel, self.group), self.panels)
+        if self.tables:
+            last = sub(f, self.m, 1)
+            count = mul(f, sub(f, tiles[1], first_tile), self.tiling.rows)
+            first_row = mul(f, first_tile, self.tiling.rows)
+            loops = self.tables.rows, self.tables.row_strides
+            self._fill(self.row_table, loops, first_row, count, last)
         if self.chunks == 1:
             self._chunk(_Part(batch, tiles, panels, 0, self.k))
             return
@@ -204,16 +232,32 @@ class _Kernel:
             self._chunk(_Part(batch, tiles, panels, chunk.index, depth))
 
     def _unravel(self, index: Number) -> tuple[Number, ...]:
-        places: list[Number] = []
-        for size in reversed(self.batch):
-            places.append(remainder(self.f, index, size))
-            index = quotient(self.f, index, size)
-        return tuple(reversed(places))
+        return _unravelled(self.f, index, self.batch)
+
+    def _fill(
+        self,
+        table: Value,
+        loops: tuple[tuple[Number, ...], tuple[Number, ...]],
+        first: Number,
+        count: Number,
+        last: Number,
+    ) -> None:
+        """Where the places from `first` on lie; those beyond `last` repeat it."""
+        f = self.f
+        with f.loop(0, value(count), name="entry", unroll=1) as entry:
+            number = least(f, add(f, first, entry.index), last)
+            offset: Number = 0
+            for index, stride in zip(_unravelled(f, number, loops[0]), loops[1], strict=True):
+                offset = add(f, offset, mul(f, index, stride))
+            f.store(value(offset), f.gep(table, entry.index, I64))
 
     def _chunk(self, part: _Part) -> None:
         f = self.f
         if self.tiling.pack_lhs:
             self._pack_block(part)
+        if self.tables:
+            loops = self.tables.depths, self.tables.depth_strides
+            self._fill(self.depth_table, loops, part.k, part.depth, sub(f, self.k, 1))
         with f.loop(*part.panels, name="panel", unroll=1) as panel:
             columns = self._columns(part, mul(f, panel.index, self.tiling.columns))
             with f.loop(*part.tiles, name="tile", unroll=1) as tile:
@@ -308,7 +352,22 @@ class _Kernel:
 
     # Multiplying.
 
+    def _multiply_tables(
+        self, part: _Part, tile: Value, columns: _Columns, totals: Value
+    ) -> None:
+        f = self.f
+        lhs = self.lhs.at(f, part.batch, 0, 0)
+        first = f.icmp("eq", value(part.k), 0)
+        at = mul(f, sub(f, tile, part.tiles[0]), self.tiling.rows)
+        rows = f.gep(self.row_table, at, I64)
+        numbers = (value(part.depth), first, rows, self.depth_table, value(columns.step))
+        name = self._tile_name(self.tiling.rows)
+        f.call(name, VOID, (lhs, columns.at, totals, *numbers))
+
     def _multiply(self, part: _Part, tile: Value, columns: _Columns, totals: Value) -> None:
+        if self.tables:
+            self._multiply_tables(part, tile, columns, totals)
+            return
         f = self.f
         if self.tiling.pack_lhs:
             lhs, row, along = self._lhs_panel(part, tile), 1, lhs_width(self.tiling)
@@ -400,6 +459,10 @@ class _Kernel:
             strides = _static(spec.rhs.second), _static(spec.rhs.first)
             operand = Operand(spec.dtype, *strides, whole, _divides(4, spec.k))
             define_packing(module, f"{self.f.name}.pack_rhs", operand, tiling.columns)
+        if tiling.tables:
+            tile = Tile(self.scalar, tiling.rows, tiling.vectors, tiling.lanes, None, None)
+            define_table_tile(module, self._tile_name(tiling.rows), tile, spec.dtype)
+            return
         row, along = (
             (1, lhs_width(self.tiling))
             if tiling.pack_lhs
@@ -409,6 +472,15 @@ class _Kernel:
             shape = rows, tiling.vectors, tiling.lanes
             tile = Tile(self.scalar, *shape, row, along, not tiling.even, tiling.turned)
             define_tile(module, self._tile_name(rows), tile)
+
+
+def _unravelled(f: Function, index: Number, sizes: Sequence[Number]) -> tuple[Number, ...]:
+    """A row-major position as one index an axis; what is left over stays with the first."""
+    places: list[Number] = []
+    for size in reversed(sizes[1:]):
+        places.append(remainder(f, index, size))
+        index = quotient(f, index, size)
+    return (index, *reversed(places)) if sizes else ()
 
 
 def _static(size: Size) -> int | None:
