@@ -66,9 +66,7 @@ def _infer(lhs: TensorType, rhs: TensorType, **attrs: Any) -> TensorType:
         raise OpShapeError(f"convolution: {groups} feature groups with {batches} batch groups")
     if lhs.shape[-1] != rhs.shape[-2] * groups:
         wanted = f"{rhs.shape[-2]} x {groups} groups"
-        raise OpShapeError(
-            f"convolution: expected {wanted} channels, got {lhs.shape[-1]} {shapes}"
-        )
+        raise OpShapeError(f"convolution: expected {wanted} channels, got {lhs.shape[-1]} {shapes}")
     _require_divisible(rhs.shape[-1], groups * batches, f"features {shapes}")
     _require_divisible(lhs.shape[0], batches, f"examples {shapes}")
     batch = exact_quotient(lhs.shape[0], batches)
@@ -157,11 +155,15 @@ def _to_rhs(g: Value, lhs: Value, rhs: Value, **attrs: Any) -> Value:
 def _exact_padding(
     windows: Windows, low: Sizes, sizes: Sizes, counts: Sizes, steps: tuple[Sizes, Sizes]
 ) -> Padding:
-    """The padding with which windows of `counts` over `sizes` make as many results as `windows`
-    has places; `steps` are the dilations of the two."""
+    """The padding with which windows of `counts` over `sizes` have a result for each weight.
+
+    `steps` are the dilations of the sizes and of the counts.
+    """
     pairs: list[tuple[int, int]] = []
     for axis, before in enumerate(low):
-        size, count = (dilated(n[axis], s[axis]) for n, s in zip((sizes, counts), steps, strict=True))
+        size, count = (
+            dilated(n[axis], s[axis]) for n, s in zip((sizes, counts), steps, strict=True)
+        )
         last = (windows.window[axis] - 1) * windows.rhs_dilation[axis]
         pairs.append((before, last - before - size + count))
     return tuple(pairs)
@@ -264,9 +266,7 @@ def _batch_both(lhs: Value, rhs: Value, attrs: dict[str, Any]) -> Value:
     return transpose(apart, permutation=(rank - 1, *range(rank - 1), rank))
 
 
-def _cost(
-    operands: tuple[TensorType, ...], results: tuple[TensorType, ...], **attrs: Any
-) -> Cost:
+def _cost(operands: tuple[TensorType, ...], results: tuple[TensorType, ...], **attrs: Any) -> Cost:
     depth = product(operands[1].shape[:-1])
     moved = moved_bytes(operands) + moved_bytes(results)
     return Cost(2 * depth * product(results[0].shape), moved)

@@ -75,9 +75,7 @@ def _apart(x: Value, sizes: Shape) -> Value:
     return reshape(x, shape=(*sizes, *x.shape[1:]))
 
 
-def _cost(
-    operands: tuple[TensorType, ...], results: tuple[TensorType, ...], **attrs: Any
-) -> Cost:
+def _cost(operands: tuple[TensorType, ...], results: tuple[TensorType, ...], **attrs: Any) -> Cost:
     turns = product(attrs["window"]) * product(results[0].shape)
     return Cost(turns, moved_bytes(operands) + moved_bytes(results))
 
@@ -227,26 +225,21 @@ def _no_share(g: Value, x: Value, places: Value, **attrs: Any) -> Value:
     raise AssertionError("places are integers, of which no cotangent is asked")
 
 
+def _pick_share(g: Value, x: Value, places: Value, **attrs: Any) -> Value:
+    return window_scatter(g, places, sizes=x.shape[1:-1], **attrs)
+
+
 window_pick = define(
     "window_pick",
     infer=_pick_infer,
     reference=_pick_reference,
-    derivative=Multilinear(
-        (
-            lambda g, x, places, **attrs: window_scatter(
-                g, places, sizes=x.shape[1:-1], **attrs
-            ),
-            _no_share,
-        )
-    ),
+    derivative=Multilinear((_pick_share, _no_share)),
     batch=_pick_batch,
     cost=_cost,
 )
 
 
-def _scatter_infer(
-    g: TensorType, places: TensorType, *, sizes: Sizes, **attrs: Any
-) -> TensorType:
+def _scatter_infer(g: TensorType, places: TensorType, *, sizes: Sizes, **attrs: Any) -> TensorType:
     windows = pooling_windows(**attrs)
     windows.check("window_scatter", len(sizes))
     operand = TensorType(g.dtype, (g.shape[0], *sizes, g.shape[-1]))
@@ -280,16 +273,15 @@ def _scatter_batch(operands: tuple[Value, ...], mapped: tuple[bool, ...], **attr
     return _apart(window_scatter(g, places, **attrs), sizes)
 
 
+def _scatter_share(g: Value, x: Value, places: Value, *, sizes: Sizes, **attrs: Any) -> Value:
+    return window_pick(g, places, **attrs)
+
+
 window_scatter = define(
     "window_scatter",
     infer=_scatter_infer,
     reference=_scatter_reference,
-    derivative=Multilinear(
-        (
-            lambda g, x, places, *, sizes, **attrs: window_pick(g, places, **attrs),
-            _no_share,
-        )
-    ),
+    derivative=Multilinear((_scatter_share, _no_share)),
     batch=_scatter_batch,
     cost=_cost,
 )

@@ -120,7 +120,6 @@ class _Epilogue:
         scope.dtypes[roles.contract.name] = dtype
         emit(scope, _flat(self.kernel.body))
 
-
     def _rows(self, f: Function, sizes: dict[str, Value], m: Value) -> dict[str, Number]:
         """Where the loops over m stand at a row."""
         found: dict[str, Number] = {}

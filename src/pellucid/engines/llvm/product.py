@@ -352,9 +352,7 @@ class _Kernel:
 
     # Multiplying.
 
-    def _multiply_tables(
-        self, part: _Part, tile: Value, columns: _Columns, totals: Value
-    ) -> None:
+    def _multiply_tables(self, part: _Part, tile: Value, columns: _Columns, totals: Value) -> None:
         f = self.f
         lhs = self.lhs.at(f, part.batch, 0, 0)
         first = f.icmp("eq", value(part.k), 0)

@@ -385,7 +385,7 @@ def _seen(writer: Writer, node: Node, place: Place, at: Place) -> Place:
 
 
 def _merged_axes(contract: Contract) -> Contract:
-    """The contraction over as few axes as can be; raises ScatteredAxes where rhs has no one step."""
+    """The contraction over as few axes as can be; raises ScatteredAxes if rhs has no one step."""
     loads, kept = [contract.lhs, contract.rhs], list[Axis]()
     for inner in contract.axes:
         outer = kept[-1] if kept else None

@@ -206,9 +206,9 @@ class Reduce:
 class Contract:
     """The sum over `axes`, row-major, of lhs x rhs, in `dtype`, as multiply-add chains.
 
-    Along several axes rhs still moves by one step from each k to the next. K elements are cut into n = ceil(K / 512) chunks of ceil(ceil(K / n) / 8) * 8; in each a chain
-    acc = fma(lhs, rhs, acc) runs from +0.0 in increasing order; the chunks' results are added in
-    order. K = 0 gives 0.
+    Along several axes rhs still moves by one step from each k to the next. K elements are cut into
+    n = ceil(K / 512) chunks of ceil(ceil(K / n) / 8) * 8; in each a chain acc = fma(lhs, rhs, acc)
+    runs from +0.0 in increasing order; the chunks' results are added in order. K = 0 gives 0.
     """
 
     name: str

@@ -59,7 +59,8 @@ def nest(
 
 def _by_lhs(axes: tuple[Axis, ...], lines: tuple[Line, ...]) -> tuple[Axis, ...]:
     """Loops in row-major order of lhs, where a contraction has several axes: neighbours in memory
-    become rows beside each other. The last loop, along which the result lies, stays."""
+    become rows beside each other. The last loop, along which the result lies, stays.
+    """
     for line in lines:
         if isinstance(line, Contract) and len(line.axes) > 1 and axes:
             steps = line.lhs.index.coefficient

@@ -226,7 +226,7 @@ def _axes(node: Node) -> list[_Along]:
         sizes, node.attr("window"), node.attr("strides"), node.attr("padding"),
         cast(Sizes, dilation), strict=True,
     )  # fmt: skip
-    return [_Along(size, w, stride, *pad, step) for size, w, stride, pad, step in numbers]
+    return [_Along(size, w, stride, low, high, d) for size, w, stride, (low, high), d in numbers]
 
 
 def _held(
