@@ -15,7 +15,8 @@ from pellucid.engines.llvm.elementwise import register_type
 from pellucid.engines.llvm.loop import emit
 from pellucid.engines.llvm.product import Place, define_product
 from pellucid.engines.llvm.scope import Scope, Vector
-from pellucid.engines.llvm.sizes import Number, quotient, remainder
+from pellucid.engines.llvm.sizes import Number
+from pellucid.engines.llvm.tables import unravelled
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.llvm.text import Function, Module
 from pellucid.engines.llvm.tiling import (
@@ -122,13 +123,10 @@ class _Epilogue:
 
     def _rows(self, f: Function, sizes: dict[str, Value], m: Value) -> dict[str, Number]:
         """Where the loops over m stand at a row."""
-        found: dict[str, Number] = {}
-        rest: Number = m
-        for axis in reversed(self.roles.rows[1:]):
-            extent = axis.extent if isinstance(axis.extent, int) else sizes[axis.extent]
-            found[axis.name] = remainder(f, rest, extent)
-            rest = quotient(f, rest, extent)
-        return {**found, self.roles.rows[0].name: rest}
+        rows = self.roles.rows
+        extents = [sizes[a.extent] if isinstance(a.extent, str) else a.extent for a in rows]
+        places = unravelled(f, m, extents)
+        return dict(zip((axis.name for axis in rows), places, strict=True))
 
 
 def _flat(body: tuple[Statement, ...]) -> tuple[Statement, ...]:

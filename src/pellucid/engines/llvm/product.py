@@ -36,8 +36,17 @@ from pellucid.engines.llvm.sizes import (
     sub,
     value,
 )
+from pellucid.engines.llvm.tables import Loops, fill_table, unravelled
 from pellucid.engines.llvm.text import Function, Module
-from pellucid.engines.llvm.tiling import CHUNK, ProductSpec, Size, Strides, Tiling, lhs_width
+from pellucid.engines.llvm.tiling import (
+    CHUNK,
+    ProductSpec,
+    Size,
+    Strides,
+    Tables,
+    Tiling,
+    lhs_width,
+)
 from pellucid.engines.llvm.types import I1, I8, I64, PTR, VOID, Type, Value, constant, constants
 
 
@@ -126,16 +135,6 @@ class _Columns:
     count: Number
 
 
-@dataclass(frozen=True, slots=True)
-class _Lookup:
-    """The loops of m and of k, where lhs is found by tables."""
-
-    rows: tuple[Number, ...]
-    row_strides: tuple[Number, ...]
-    depths: tuple[Number, ...]
-    depth_strides: tuple[Number, ...]
-
-
 class _Kernel:
     """The numbers that all tasks share, and the loops of a task from the outside in."""
 
@@ -146,15 +145,7 @@ class _Kernel:
         self.pointers = tuple(f.load(PTR, f.gep(pointers, at, PTR)) for at in range(spec.pointers))
         self.m, self.n, self.k = map(self._number, (spec.m, spec.n, spec.k))
         self.batch = tuple(map(self._number, spec.batch))
-        self.tables = spec.tables and _Lookup(
-            *(
-                tuple(map(self._number, numbers))
-                for numbers in (
-                    spec.tables.rows, spec.tables.row_strides,
-                    spec.tables.depths, spec.tables.depth_strides,
-                )
-            )
-        )  # fmt: skip
+        self.row_loops, self.depth_loops = self._loops(spec.tables)
         self.lhs = self._matrix(self.pointers[0], spec.lhs)
         self.rhs = self._matrix(self.pointers[1], spec.rhs)
         self._count()
@@ -169,6 +160,16 @@ class _Kernel:
         batch = tuple(map(self._number, strides.batch))
         first, second = self._number(strides.first), self._number(strides.second)
         return _Matrix(base, batch, first, second, element(self.spec.dtype))
+
+    def _loops(self, tables: Tables | None) -> tuple[Loops, Loops]:
+        if tables is None:
+            return Loops((), ()), Loops((), ())
+        rows = tables.rows, tables.row_strides
+        depths = tables.depths, tables.depth_strides
+        by_row, by_depth = (
+            Loops(*(tuple(map(self._number, sizes)) for sizes in pair)) for pair in (rows, depths)
+        )
+        return by_row, by_depth
 
     def _count(self) -> None:
         f, tiling = self.f, self.tiling
@@ -215,15 +216,13 @@ class _Kernel:
         rest = quotient(f, index, groups)
         first_panel = mul(f, remainder(f, index, groups), self.group)
         first_tile = mul(f, remainder(f, rest, blocks), self.block)
-        batch = self._unravel(quotient(f, rest, blocks))
+        batch = unravelled(f, quotient(f, rest, blocks), self.batch)
         tiles = first_tile, least(f, add(f, first_tile, self.block), self.tiles)
         panels = first_panel, least(f, add(f, first_panel, self.group), self.panels)
-        if self.tables:
-            last = sub(f, self.m, 1)
+        if self.tiling.tables:
             count = mul(f, sub(f, tiles[1], first_tile), self.tiling.rows)
-            first_row = mul(f, first_tile, self.tiling.rows)
-            loops = self.tables.rows, self.tables.row_strides
-            self._fill(self.row_table, loops, first_row, count, last)
+            first_row, last = mul(f, first_tile, self.tiling.rows), sub(f, self.m, 1)
+            fill_table(f, self.row_table, self.row_loops, first_row, count, last)
         if self.chunks == 1:
             self._chunk(_Part(batch, tiles, panels, 0, self.k))
             return
@@ -231,33 +230,13 @@ class _Kernel:
             depth = least(f, self.chunk, sub(f, self.k, chunk.index))
             self._chunk(_Part(batch, tiles, panels, chunk.index, depth))
 
-    def _unravel(self, index: Number) -> tuple[Number, ...]:
-        return _unravelled(self.f, index, self.batch)
-
-    def _fill(
-        self,
-        table: Value,
-        loops: tuple[tuple[Number, ...], tuple[Number, ...]],
-        first: Number,
-        count: Number,
-        last: Number,
-    ) -> None:
-        """Where the places from `first` on lie; those beyond `last` repeat it."""
-        f = self.f
-        with f.loop(0, value(count), name="entry", unroll=1) as entry:
-            number = least(f, add(f, first, entry.index), last)
-            offset: Number = 0
-            for index, stride in zip(_unravelled(f, number, loops[0]), loops[1], strict=True):
-                offset = add(f, offset, mul(f, index, stride))
-            f.store(value(offset), f.gep(table, entry.index, I64))
-
     def _chunk(self, part: _Part) -> None:
         f = self.f
         if self.tiling.pack_lhs:
             self._pack_block(part)
-        if self.tables:
-            loops = self.tables.depths, self.tables.depth_strides
-            self._fill(self.depth_table, loops, part.k, part.depth, sub(f, self.k, 1))
+        if self.tiling.tables:
+            last = sub(f, self.k, 1)
+            fill_table(f, self.depth_table, self.depth_loops, part.k, part.depth, last)
         with f.loop(*part.panels, name="panel", unroll=1) as panel:
             columns = self._columns(part, mul(f, panel.index, self.tiling.columns))
             with f.loop(*part.tiles, name="tile", unroll=1) as tile:
@@ -363,7 +342,7 @@ class _Kernel:
         f.call(name, VOID, (lhs, columns.at, totals, *numbers))
 
     def _multiply(self, part: _Part, tile: Value, columns: _Columns, totals: Value) -> None:
-        if self.tables:
+        if self.tiling.tables:
             self._multiply_tables(part, tile, columns, totals)
             return
         f = self.f
@@ -470,15 +449,6 @@ class _Kernel:
             shape = rows, tiling.vectors, tiling.lanes
             tile = Tile(self.scalar, *shape, row, along, not tiling.even, tiling.turned)
             define_tile(module, self._tile_name(rows), tile)
-
-
-def _unravelled(f: Function, index: Number, sizes: Sequence[Number]) -> tuple[Number, ...]:
-    """A row-major position as one index an axis; what is left over stays with the first."""
-    places: list[Number] = []
-    for size in reversed(sizes[1:]):
-        places.append(remainder(f, index, size))
-        index = quotient(f, index, size)
-    return (index, *reversed(places)) if sizes else ()
 
 
 def _static(size: Size) -> int | None:
