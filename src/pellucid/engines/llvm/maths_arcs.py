@@ -10,7 +10,7 @@ import math
 from typing import Final
 
 from pellucid.engines.llvm.maths import polynomial
-from pellucid.engines.llvm.maths_wide import Table, in_float64
+from pellucid.engines.llvm.maths_wide import Table, in_float64, signed
 from pellucid.engines.llvm.text import Function
 from pellucid.engines.llvm.types import Value
 
@@ -105,14 +105,14 @@ def _asin(f: Function, bits: int, x: Value) -> Value:
     # pi / 2 - 2 asin(root)
     quarter, cut = QUARTERS[2]
     far = f.fsub(quarter, f.fsub(f.fadd(sine, sine), cut))
-    return f.copysign(f.select(small, sine, far), x)
+    return signed(f, f.select(small, sine, far), x)
 
 
 def _acos(f: Function, bits: int, x: Value) -> Value:
     small, sine = _half_angle(f, bits, f.fabs(x))
-    signed = f.copysign(sine, x)
+    turned = signed(f, sine, x)
     quarter, cut = QUARTERS[2]
-    near = f.fsub(quarter, f.fsub(signed, cut))
+    near = f.fsub(quarter, f.fsub(turned, cut))
     double = f.fadd(sine, sine)
     left = f.fsub(QUARTERS[4][0], f.fsub(double, QUARTERS[4][1]))
     far = f.select(f.fcmp("olt", x, 0.0), left, double)
@@ -131,7 +131,7 @@ def _half_angle(f: Function, bits: int, size: Value) -> tuple[Value, Value]:
 
 def _atan(f: Function, bits: int, x: Value) -> Value:
     one = f.splat(1.0, x.type)
-    return f.copysign(_angle(f, bits, f.fabs(x), one, None), x)
+    return signed(f, _angle(f, bits, f.fabs(x), one, None), x)
 
 
 def _atan2(f: Function, bits: int, y: Value, x: Value) -> Value:
@@ -147,7 +147,7 @@ def _atan2(f: Function, bits: int, y: Value, x: Value) -> Value:
         scale = f.select(large, f.splat(2.0**-2, x.type), 1.0)
         num, den = f.fmul(num, scale), f.fmul(den, scale)
     negative = f.fcmp("olt", f.copysign(f.splat(1.0, x.type), x), 0.0)
-    return f.copysign(_angle(f, bits, num, den, negative), y)
+    return signed(f, _angle(f, bits, num, den, negative), y)
 
 
 def _angle(f: Function, bits: int, num: Value, den: Value, mirror: Value | None) -> Value:

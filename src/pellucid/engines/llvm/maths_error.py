@@ -15,7 +15,7 @@ from pellucid.engines.llvm.maths import (
     reduce_exponent,
     scaled,
 )
-from pellucid.engines.llvm.maths_wide import FORM, Table, in_float64, two_product
+from pellucid.engines.llvm.maths_wide import FORM, Table, in_float64, signed, two_product
 from pellucid.engines.llvm.text import Function
 from pellucid.engines.llvm.types import Value
 
@@ -126,10 +126,10 @@ def _erf(f: Function, bits: int, x: Value) -> Value:
     if bits == 24:
         bounded = at_most(f, size, 4.0)
         place = f.multiply_add(f.fmul(bounded, bounded), 0.125, -1.0)
-        return f.copysign(f.fmul(bounded, polynomial(f, place, ERF_WHOLE[24])), x)
+        return signed(f, f.fmul(bounded, polynomial(f, place, ERF_WHOLE[24])), x)
     near = f.multiply_add(size, polynomial(f, f.fmul(x, x), ERF[53]), size)
     far = f.fsub(1.0, _tail(f, bits, size))
-    return f.copysign(f.select(f.fcmp("olt", size, 1.0), near, far), x)
+    return signed(f, f.select(f.fcmp("olt", size, 1.0), near, far), x)
 
 
 def _erfc(f: Function, bits: int, x: Value) -> Value:

@@ -18,7 +18,7 @@ from pellucid.engines.llvm.maths import (
     reduce_exponent,
     scaled,
 )
-from pellucid.engines.llvm.maths_wide import FORM, Table, in_float64
+from pellucid.engines.llvm.maths_wide import FORM, Table, in_float64, signed
 from pellucid.engines.llvm.text import Function
 from pellucid.engines.llvm.types import Value
 
@@ -79,7 +79,7 @@ def _sinh(f: Function, bits: int, x: Value) -> Value:
     near = f.multiply_add(size, curve, size)
     half, inverse = _half_exponentials(f, bits, size)
     far = f.fsub(half, inverse)
-    return f.copysign(f.select(f.fcmp("olt", size, 1.0), near, far), x)
+    return signed(f, f.select(f.fcmp("olt", size, 1.0), near, far), x)
 
 
 def _cosh(f: Function, bits: int, x: Value) -> Value:
@@ -102,7 +102,7 @@ def _asinh(f: Function, bits: int, x: Value) -> Value:
     square = f.fmul(bounded, bounded)
     under = f.fadd(f.sqrt(f.fadd(square, 1.0)), 1.0)
     offset = f.fadd(bounded, f.fdiv(square, under))
-    return f.copysign(_log_of_one_more(f, bits, size, offset), x)
+    return signed(f, _log_of_one_more(f, bits, size, offset), x)
 
 
 def _acosh(f: Function, bits: int, x: Value) -> Value:
@@ -128,4 +128,4 @@ def _atanh(f: Function, bits: int, x: Value) -> Value:
     result = f.fmul(log1p_body(f, FORM[bits], ratio), 0.5)
     result = f.select(f.fcmp("oeq", size, 1.0), math.inf, result)
     result = f.select(f.fcmp("ogt", size, 1.0), math.nan, result)
-    return f.copysign(result, x)
+    return signed(f, result, x)

@@ -31,6 +31,7 @@ from pellucid.engines.llvm.maths_wide import (
     pair_literal,
     pair_plus,
     pair_times,
+    signed,
     two_product,
 )
 from pellucid.engines.llvm.text import Function
@@ -201,7 +202,7 @@ def _power_specials(f: Function, x: Value, y: Value, usual: Value) -> Value:
     below = f.fcmp("olt", x, 0.0)
     undefined = f.and_(f.and_(below, f.not_(whole)), f.not_(infinite))
     result = f.select(undefined, math.nan, result)
-    result = f.select(odd, f.copysign(result, x), result)
+    result = f.select(odd, signed(f, result, x), result)
     result = f.select(f.fcmp("uno", x, y), math.nan, result)
     one = f.or_(f.fcmp("oeq", x, 1.0), f.fcmp("oeq", y, 0.0))
     minus_one = f.and_(f.fcmp("oeq", x, -1.0), f.fcmp("oeq", size, math.inf))
@@ -239,7 +240,7 @@ def _cbrt(f: Function, bits: int, x: Value) -> Value:
     result = f.select(small, f.fmul(result, 2.0**-18), result)
     # 0, inf and NaN are their own roots.
     usual = f.and_(f.fcmp("ogt", f.fabs(x), 0.0), f.fcmp("olt", f.fabs(x), math.inf))
-    return f.select(usual, f.copysign(result, x), x)
+    return f.select(usual, signed(f, result, x), x)
 
 
 def _third_of_bits(f: Function, x: Value) -> Value:

@@ -10,7 +10,7 @@ from typing import Final
 
 from pellucid.engines.llvm.maths import polynomial
 from pellucid.engines.llvm.maths_reduction import reduce_angle
-from pellucid.engines.llvm.maths_wide import Pair, Table, in_float64
+from pellucid.engines.llvm.maths_wide import Pair, Table, in_float64, signed
 from pellucid.engines.llvm.text import Function
 from pellucid.engines.llvm.types import Value
 
@@ -68,7 +68,7 @@ def _sin(f: Function, bits: int, x: Value) -> Value:
     rest, quadrant = reduce_angle(f, bits, x)
     value = f.select(_odd(f, quadrant), cos_near_zero(f, bits, rest), sin_near_zero(f, bits, rest))
     # The sign of x turns the result; x * 0 keeps it a NaN where the angle is infinite.
-    return _finite(f, x, _signed(f, f.select(_upper(f, quadrant), f.fneg(value), value), x))
+    return _finite(f, x, signed(f, f.select(_upper(f, quadrant), f.fneg(value), value), x))
 
 
 def _cos(f: Function, bits: int, x: Value) -> Value:
@@ -83,7 +83,7 @@ def _tan(f: Function, bits: int, x: Value) -> Value:
     sine, cosine = sin_near_zero(f, bits, rest), cos_near_zero(f, bits, rest)
     odd = _odd(f, quadrant)
     over = f.select(odd, f.fneg(cosine), sine)
-    return _finite(f, x, _signed(f, f.fdiv(over, f.select(odd, sine, cosine)), x))
+    return _finite(f, x, signed(f, f.fdiv(over, f.select(odd, sine, cosine)), x))
 
 
 def sin_near_zero(f: Function, bits: int, rest: Pair) -> Value:
@@ -117,11 +117,6 @@ def _odd(f: Function, quadrant: Value) -> Value:
 
 def _upper(f: Function, quadrant: Value) -> Value:
     return f.icmp("ne", f.and_(quadrant, 2), 0)
-
-
-def _signed(f: Function, value: Value, x: Value) -> Value:
-    """The value, its sign flipped where x is negative."""
-    return f.fmul(value, f.copysign(f.splat(1.0, x.type), x))
 
 
 def _finite(f: Function, x: Value, value: Value) -> Value:

@@ -17,7 +17,7 @@ from typing import Final
 
 from pellucid.engines.llvm.maths import FLOAT64, Format
 from pellucid.engines.llvm.text import Function
-from pellucid.engines.llvm.types import F32, F64, Type, Value
+from pellucid.engines.llvm.types import F32, F64, I64, Type, Value
 
 Pair = tuple[Value, Value]
 """A number as head + tail, where the tail is at most half a unit of the head's last place."""
@@ -66,6 +66,17 @@ def in_float64(f: Function, name: str, operands: Sequence[Value], body: Body) ->
     names = ("x", "y")[: len(operands)]
     f.module.once(full_name, type, [(one, type) for one in names], build)
     return f.call(full_name, type, tuple(operands), hint=name)
+
+
+def signed(f: Function, value: Value, sign: Value) -> Value:
+    """A float64 times the sign of another: what is not negative gets that sign.
+
+    By integers: a copysign in front of the rounding to float32 is pulled through it by LLVM, and
+    through a further one to float16, for whose sign it then calls a library function.
+    """
+    whole = I64.with_lanes(sign.type.lanes)
+    bit = f.and_(f.bitcast(sign, whole), -(2**63))
+    return f.bitcast(f.xor(f.bitcast(value, whole), bit), sign.type)
 
 
 def any_lane(f: Function, test: Value) -> Value:

@@ -10,7 +10,7 @@ import math
 
 from pellucid.core.dtype import DType
 from pellucid.engines.llvm.maths import FLOAT64, FORMATS, two_to
-from pellucid.engines.llvm.maths_wide import Pair, in_float64, two_product
+from pellucid.engines.llvm.maths_wide import Pair, in_float64, signed, two_product
 from pellucid.engines.llvm.text import Function
 from pellucid.engines.llvm.types import I64, Value
 
@@ -92,7 +92,7 @@ def _floor_divide(f: Function, bits: int, lhs: Value, rhs: Value) -> Value:
     missing = f.fcmp("ogt", f.fsub(quotient, below), 0.5)
     whole = f.fadd(below, _one_where(f, missing, lhs))
     direct = f.fdiv(lhs, rhs)
-    zero = f.copysign(f.splat(0.0, lhs.type), direct)
+    zero = signed(f, f.splat(0.0, lhs.type), direct)
     whole = f.select(f.fcmp("oeq", quotient, 0.0), zero, whole)
     return f.select(f.fcmp("oeq", rhs, 0.0), direct, whole)
 
@@ -101,7 +101,7 @@ def _remainder(f: Function, bits: int, lhs: Value, rhs: Value) -> Value:
     left = _left_over(f, bits, lhs, rhs)
     opposite = f.fcmp("olt", f.fmul(_unit(f, left), _unit(f, rhs)), 0.0)
     moved = f.select(opposite, f.fadd(left, rhs), left)
-    zero = f.copysign(f.splat(0.0, lhs.type), rhs)
+    zero = signed(f, f.splat(0.0, lhs.type), rhs)
     return f.select(f.fcmp("oeq", left, 0.0), zero, moved)
 
 
@@ -123,7 +123,7 @@ def _left_over(f: Function, bits: int, lhs: Value, rhs: Value) -> Value:
         smaller = _taken_off(f, bits, rest, below)
         loop.next(f.select(f.fcmp("oge", rest, below), smaller, rest))
     left = f.select(finite, loop.results[0], left)
-    return f.select(defined, f.copysign(left, lhs), math.nan)
+    return f.select(defined, signed(f, left, lhs), math.nan)
 
 
 def _apart(f: Function, size: Value, divisor: Value) -> Value:
