@@ -14,7 +14,6 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 from mpmath import (
     asin,
     atan,
@@ -159,9 +158,9 @@ TABLES: dict[str, Table] = {
         mpf(1),
         {24: 18},
     ),
-    "SCALED_ERFC": Table(scaled_erfc, lambda q: mpf(1), mpf(-1), mpf(1), {24: 16, 53: 28}),
+    "SCALED_ERFC": Table(scaled_erfc, lambda q: mpf(1), mpf(-1), mpf(1), {24: 16, 53: 26}),
     "LGAMMA": Table(
-        lambda t: loggamma(2 + t) / t, lambda t: mpf(2), -mpf(3) / 4, mpf(1) / 2, {53: 25},
+        lambda t: loggamma(2 + t) / t, lambda t: mpf(2), -mpf(3) / 4, mpf(1) / 2, {53: 23},
         psi(0, 2),
     ),
     "STIRLING": Table(
@@ -172,7 +171,7 @@ TABLES: dict[str, Table] = {
         lambda t: mpf(1),
         -mpf(1) / 2,
         mpf(1) / 2,
-        {53: 25},
+        {53: 23},
     ),
     "DIGAMMA_REST": Table(
         digamma_rest, lambda w: w / 2, mpf(0), mpf(1) / 64, {53: 7}, mpf(1) / 12
@@ -185,9 +184,7 @@ def derive(table: Table, terms: int) -> tuple[tuple[float, ...], float]:
     falling = chebyfit(table.at, [table.low, table.high], terms)
     coefficients = tuple(float(c) for c in reversed(falling))
     points = linspace(table.low, table.high, 402)[1:-1]
-    worst = max(
-        fabs(table.weight(x) * (_at(coefficients, x) - table.at(x))) for x in points
-    )
+    worst = max(fabs(table.weight(x) * (_at(coefficients, x) - table.at(x))) for x in points)
     return coefficients, float(log(worst, 2))
 
 
@@ -196,9 +193,8 @@ def pieces(number: Real, bits: tuple[int, ...]) -> tuple[float, ...]:
     found: list[float] = []
     for count in bits:
         unit = mpf(2) ** (int(mp.floor(log(fabs(number), 2))) - count + 1)
-        piece = float(mp.nint(number / unit) * unit) if count == 53 else float(
-            mp.floor(number / unit) * unit
-        )
+        whole = mp.nint(number / unit) if count == 53 else mp.floor(number / unit)
+        piece = float(whole * unit)
         found.append(piece)
         number = number - mpf(piece)
     return tuple(found)

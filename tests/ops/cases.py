@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pellucid.core.dtype import (
     DTYPES,
+    FLOATING,
     DType,
     bfloat16,
     bool_,
@@ -30,7 +31,8 @@ from pellucid.core.error import OpError
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, TensorType
 from pellucid.ops import REGISTRY
-from pellucid.ops.define import Op, type_of
+from pellucid.ops.convolution import plain_attrs
+from pellucid.ops.define import NoDerivative, Op, type_of
 from pellucid.ops.elementwise import add, exp
 
 SHAPES = ((), (5,), (2, 3), (0, 3), (2, 1, 4))
@@ -58,9 +60,11 @@ class Case:
     @property
     def differentiable(self) -> bool:
         """Whether derivatives are measured here: float64, a floating result, a derivative."""
+        if isinstance(self.op.derivative, NoDerivative) or self.op.name == "fusion":
+            return False
         result = self.op.result_types(self.types, self.attrs)[0].dtype
         wide = all(self.types[i].dtype is float64 for i in self.floating)
-        return bool(self.floating) and wide and result is float64 and self.op.name != "fusion"
+        return bool(self.floating) and wide and result is float64
 
     def graph(self) -> Graph:
         """The graph of this one application."""
@@ -91,6 +95,17 @@ def positive(dtype: DType, shape: tuple[int, ...], seed: int) -> NDArray[Any]:
     return np.abs(numbers(dtype, shape, seed))
 
 
+def inside_one(dtype: DType, shape: tuple[int, ...], seed: int) -> NDArray[Any]:
+    """Numbers from 0.15 to 0.85 in size, of both signs."""
+    wide = numbers(float64, shape, seed)
+    return np.asarray((np.abs(wide) * 0.4 + 0.03) * np.sign(wide)).astype(dtype.numpy)
+
+
+def above_one(dtype: DType, shape: tuple[int, ...], seed: int) -> NDArray[Any]:
+    """Numbers from 1.3 to 3."""
+    return np.asarray(1 + positive(float64, shape, seed)).astype(dtype.numpy)
+
+
 def stay(dtype: DType, shape: tuple[int, ...], seed: int) -> NDArray[Any]:
     """Small shift counts, and one that shifts everything out."""
     found = np.asarray(np.arange(np.prod(shape, dtype=int)).reshape(shape) % 9)
@@ -115,18 +130,42 @@ def elementwise_cases(name: str, samples: tuple[Sample, ...]) -> list[Case]:
     return cases
 
 
-UNARY = ("neg", "abs", "exp", "tanh", "stop_gradient", "logical_not")
+UNARY = (
+    *("neg", "abs", "exp", "tanh", "stop_gradient", "logical_not", "exp2", "expm1", "cbrt"),
+    *("sin", "cos", "atan", "sinh", "cosh", "asinh", "erf", "erfc"),
+    *("floor", "ceil", "round", "trunc", "sign", "isnan", "isinf", "isfinite", "bit_not"),
+)
+POSITIVE = ("sqrt", "log", "log1p", "log2", "log10", "rsqrt")
+INSIDE_ONE = ("tan", "asin", "acos", "atanh")
+ABOVE_ONE = ("acosh", "lgamma", "digamma")
 BINARY = (
     *("add", "sub", "mul", "maximum", "minimum", "equal", "not_equal", "less", "less_equal"),
     *("logical_and", "logical_or", "bit_and", "bit_or", "bit_xor", "div"),
+    *("atan2", "floor_divide", "remainder", "nextafter"),
 )
 
 
 def _elementwise() -> dict[str, list[Case]]:
     cases = {name: elementwise_cases(name, (numbers,)) for name in UNARY}
-    cases |= {name: elementwise_cases(name, (positive,)) for name in ("sqrt", "log")}
+    cases |= {name: elementwise_cases(name, (positive,)) for name in POSITIVE}
+    cases |= {name: elementwise_cases(name, (inside_one,)) for name in INSIDE_ONE}
+    cases |= {name: elementwise_cases(name, (above_one,)) for name in ABOVE_ONE}
     cases |= {name: elementwise_cases(name, (numbers, numbers)) for name in BINARY}
-    cases["shift_right"] = elementwise_cases("shift_right", (numbers, stay))
+    cases["pow"] = elementwise_cases("pow", (positive, numbers))
+    for name in ("shift_left", "shift_right", "shift_right_arithmetic"):
+        cases[name] = elementwise_cases(name, (numbers, stay))
+    cases["polygamma"] = [
+        Case(REGISTRY["polygamma"], (above_one(d, s, 0),), {"order": order})
+        for d in FLOATING
+        for s in (SHAPES if d is float64 else SHAPES[1:2])
+        for order in (1, 2, 3)
+    ]
+    cases["bitcast"] = [
+        Case(REGISTRY["bitcast"], (numbers(source, (5,), 0),), {"dtype": target})
+        for source in DTYPES[1:]
+        for target in DTYPES[1:]
+        if source.bits == target.bits
+    ]
     cases["select"] = [
         Case(REGISTRY["select"], (numbers(bool_, s, 0), numbers(d, s, 1), numbers(d, s, 2)))
         for d in SOME_DTYPES
@@ -225,6 +264,79 @@ def _contractions() -> list[Case]:
     ]
 
 
+CONVOLUTIONS: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
+    ((2, 5, 6, 3), (3, 2, 3, 4), {}),
+    ((2, 5, 6, 3), (3, 3, 3, 4), {"padding": ((1, 1), (0, 2)), "strides": (2, 1)}),
+    ((1, 6, 2), (2, 2, 3), {"strides": (2,), "rhs_dilation": (2,), "padding": ((2, -1),)}),
+    ((2, 4, 2), (3, 2, 3), {"lhs_dilation": (2,), "padding": ((2, 1),), "flip": True}),
+    ((2, 5, 3, 4), (2, 2, 2, 6), {"feature_groups": 2, "padding": ((0, 1), (1, 0))}),
+    ((4, 5, 2), (3, 2, 6), {"batch_groups": 2, "strides": (2,)}),
+    ((2, 5, 4), (3, 2, 6), {"feature_groups": 2, "flip": True, "padding": ((1, 1),)}),
+    ((4, 5, 2), (2, 2, 4), {"batch_groups": 2, "flip": True, "lhs_dilation": (3,)}),
+    ((2, 3, 4, 3, 2), (2, 2, 2, 2, 3), {"channels_outer": True, "padding": ((1, 0),) * 3}),
+    ((3, 4, 4, 2), (1, 1, 2, 5), {}),
+    ((2, 2), (2, 3), {}),
+    ((2, 0, 2), (2, 2, 3), {}),
+    ((2, 0, 2), (2, 2, 3), {"padding": ((1, 2),)}),
+    ((2, 3, 2), (2, 2, 3), {"padding": ((5, 0),)}),
+    ((2, 3, 2), (5, 2, 3), {}),
+    ((0, 3, 2), (2, 2, 3), {}),
+    ((2, 3, 0), (2, 0, 3), {"padding": ((1, 1),)}),
+)
+"""Shapes of lhs and rhs, and the attributes that are not plain."""
+
+
+def _convolutions() -> list[Case]:
+    return [
+        Case(
+            REGISTRY["convolution"],
+            (numbers(dtype, lhs, 0), numbers(dtype, rhs, 1)),
+            plain_attrs(len(lhs) - 2) | attrs,
+        )
+        for dtype in SOME_DTYPES[:-1]
+        for lhs, rhs, attrs in (CONVOLUTIONS if dtype is float64 else CONVOLUTIONS[:3])
+    ]
+
+
+POOLINGS: tuple[tuple[tuple[int, ...], dict[str, Any]], ...] = (
+    ((2, 5, 6, 3), {"window": (2, 3), "strides": (1, 2), "padding": ((1, 0), (0, 1))}),
+    ((2, 6, 4, 9), {"window": (2, 2), "strides": (2, 2), "padding": ((0, 0), (0, 0))}),
+    ((2, 5, 1), {"window": (3,), "strides": (1,), "padding": ((1, 1),)}),
+    ((2, 4, 2), {"window": (2,), "strides": (3,), "padding": ((-1, 0),)}),
+    ((1, 3, 2, 4, 2), {"window": (2, 1, 2), "strides": (1, 1, 2), "padding": ((0, 0),) * 3}),
+    ((2, 3, 2), {"window": (2,), "strides": (1,), "padding": ((3, 0),)}),
+    ((2, 3), {"window": (), "strides": (), "padding": ()}),
+    ((0, 3, 2), {"window": (2,), "strides": (1,), "padding": ((0, 0),)}),
+    ((2, 1, 2), {"window": (2,), "strides": (1,), "padding": ((0, 0),)}),
+)
+"""Shapes, and how windows lie over them."""
+
+
+def _poolings() -> dict[str, list[Case]]:
+    cases: dict[str, list[Case]] = {
+        name: [] for name in ("sum", "max", "argmax", "pick", "scatter")
+    }
+    for dtype in SOME_DTYPES[:-1]:
+        for shape, attrs in POOLINGS if dtype is float64 else POOLINGS[:2]:
+            x = numbers(dtype, shape, 0)
+            places = REGISTRY["window_argmax"].evaluate(x, **attrs)[0]
+            g = numbers(dtype, places.shape, 1)
+            plain = {**attrs, "lhs_dilation": (1,) * len(attrs["window"])}
+            sizes = {**attrs, "sizes": shape[1:-1]}
+            cases["sum"].append(Case(REGISTRY["window_sum"], (x,), plain))
+            if (3, 0) not in attrs["padding"]:
+                cases["max"].append(Case(REGISTRY["window_max"], (x,), attrs))
+            cases["argmax"].append(Case(REGISTRY["window_argmax"], (x,), attrs))
+            cases["pick"].append(Case(REGISTRY["window_pick"], (x, places), attrs))
+            cases["scatter"].append(Case(REGISTRY["window_scatter"], (g, places), sizes))
+    # A window of padding alone: -inf, of which no difference can be taken.
+    alone = (numbers(float32, (2, 3, 2), 0),)
+    cases["max"].append(Case(REGISTRY["window_max"], alone, POOLINGS[5][1]))
+    spread = {"window": (3,), "strides": (1,), "padding": ((1, 2),), "lhs_dilation": (2,)}
+    cases["sum"].append(Case(REGISTRY["window_sum"], (numbers(float64, (2, 3, 2), 0),), spread))
+    return {f"window_{name}": found for name, found in cases.items()}
+
+
 def _others() -> dict[str, list[Case]]:
     words = [np.asarray(word, np.uint64) for word in (2**40 + 7, 3, 0)]
     draws = [
@@ -244,5 +356,6 @@ def _others() -> dict[str, list[Case]]:
 
 CASES: dict[str, list[Case]] = {
     **_elementwise(), **_movement(), **_reductions(), "dot_general": _contractions(), **_others(),
+    "convolution": _convolutions(), **_poolings(),
 }  # fmt: skip
 """Every op's cases, by its name."""

@@ -47,7 +47,8 @@ def test_every_derivative_is_measured(name: str) -> None:
 @EVERY_OP
 def test_inferred_type_is_the_references(name: str) -> None:
     for case in CASES[name]:
-        wide = [x.astype(np.float64) if is_narrow(x) else x for x in case.operands]
+        widens = not case.op.own_dtype
+        wide = [x.astype(np.float64) if widens and is_narrow(x) else x for x in case.operands]
         found = case.op.reference(*wide, **case.attrs)
         results = found if isinstance(found, tuple) else (found,)
         inferred = case.op.result_types(case.types, case.attrs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from pellucid.nn import initializers, losses
+from pellucid.nn import functional, initializers, losses
 from pellucid.nn.activations import (
     elu,
     gelu,
@@ -26,6 +26,20 @@ from pellucid.nn.activations import (
     tanh,
 )
 from pellucid.nn.attention import Embedding, MultiHeadAttention, attention
+from pellucid.nn.convolutions import (
+    AvgPool1D,
+    AvgPool2D,
+    AvgPool3D,
+    Conv1D,
+    Conv1DTranspose,
+    Conv2D,
+    Conv2DTranspose,
+    Conv3D,
+    Conv3DTranspose,
+    MaxPool1D,
+    MaxPool2D,
+    MaxPool3D,
+)
 from pellucid.nn.layers import Dense, Dropout, Flatten, Sequential
 from pellucid.nn.module import Module, merge, split
 from pellucid.nn.norms import BatchNorm, GroupNorm, LayerNorm, RMSNorm
@@ -33,13 +47,25 @@ from pellucid.nn.state import load_weights, save_weights
 from pellucid.nn.summary import Summary, summary
 
 __all__ = [
+    "AvgPool1D",
+    "AvgPool2D",
+    "AvgPool3D",
     "BatchNorm",
+    "Conv1D",
+    "Conv1DTranspose",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Conv3D",
+    "Conv3DTranspose",
     "Dense",
     "Dropout",
     "Embedding",
     "Flatten",
     "GroupNorm",
     "LayerNorm",
+    "MaxPool1D",
+    "MaxPool2D",
+    "MaxPool3D",
     "Module",
     "MultiHeadAttention",
     "RMSNorm",
@@ -47,6 +73,7 @@ __all__ = [
     "Summary",
     "attention",
     "elu",
+    "functional",
     "gelu",
     "hard_sigmoid",
     "hard_silu",

@@ -92,7 +92,8 @@ class Op:
     `infer(*types, **attrs)` gives the result type (or types) or raises OpError;
     `reference(*arrays, **attrs)` computes with NumPy; `batch(operands, mapped, **attrs)` gets the
     operands with a leading batch axis where `mapped` says so and gives results with one;
-    `accuracy` states the largest error in units of the last place, by dtype name.
+    `accuracy` states the largest error in units of the last place, by dtype name; `own_dtype`
+    that the reference is about the grid of a dtype, and must see narrow floats as they are.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Op:
     cost: Callable[..., Cost]
     accuracy: Mapping[str, float] = field(default_factory=dict[str, float])
     kind: str = "general"
+    own_dtype: bool = False
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -137,8 +139,8 @@ class Op:
         # NumPy adds in the order of memory: row-major operands make bits a matter of shape alone.
         dense = [np.asarray(array, order="C") for array in arrays]
         # An op that holds a graph leaves the widening to the ops in it.
-        narrow = self.kind != "control"
-        wide = [a.astype(np.float64) if narrow and _is_narrow(a) else a for a in dense]
+        widens = self.kind != "control" and not self.own_dtype
+        wide = [a.astype(np.float64) if widens and _is_narrow(a) else a for a in dense]
         with np.errstate(all="ignore"):
             found = self.reference(*wide, **attrs)
             results = cast("tuple[Any, ...]", found if isinstance(found, tuple) else (found,))
@@ -165,11 +167,11 @@ def define(
     cost: Callable[..., Cost] | None = None,
     accuracy: Mapping[str, float] | None = None,
     kind: str = "general",
+    own_dtype: bool = False,
 ) -> Op:
     """Make an op's card and enter it in the registry; `cost` is moving the data by default."""
-    op = Op(
-        name, infer, reference, derivative, batch, cost or moving_cost, accuracy or {}, kind
-    )  # fmt: skip
+    priced, stated = cost or moving_cost, accuracy or {}
+    op = Op(name, infer, reference, derivative, batch, priced, stated, kind, own_dtype)
     if name in REGISTRY:
         raise GraphError(f"op {name!r} is defined twice")
     REGISTRY[name] = op

@@ -50,6 +50,7 @@ def elementwise(
     arity: int = 0,
     result: DType | None = None,
     accuracy: dict[str, float] = EXACT,
+    own_dtype: bool = False,
 ) -> Op:
     """Define an op on operands of one shape and one dtype, which is the result's unless `result`.
 
@@ -65,7 +66,7 @@ def elementwise(
         require_equal(name, types)
         return TensorType(result or types[0].dtype, types[0].shape)
 
-    return define_elementwise(name, infer, reference, derivative, accuracy)
+    return define_elementwise(name, infer, reference, derivative, accuracy, own_dtype)
 
 
 def define_elementwise(
@@ -74,6 +75,7 @@ def define_elementwise(
     reference: Callable[..., Array],
     derivative: Derivative,
     accuracy: dict[str, float],
+    own_dtype: bool = False,
 ) -> Op:
     """Enter an elementwise card whose types follow a rule of its own."""
 
@@ -91,6 +93,7 @@ def define_elementwise(
         cost=_elementwise_cost,
         accuracy=accuracy,
         kind="elementwise",
+        own_dtype=own_dtype,
     )
     return op
 

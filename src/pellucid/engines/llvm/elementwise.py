@@ -7,13 +7,23 @@ other number is itself; in memory a bool is a byte and a 16-bit float its 16 bit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
 
 from pellucid.core.dtype import DType, bfloat16, bool_, float16, float32, float64, integer_range
-from pellucid.engines.llvm import maths
+from pellucid.engines.llvm import rounding
+from pellucid.engines.llvm.bits import (
+    from_bits,
+    next_after,
+    shift_left,
+    shift_right,
+    shift_right_arithmetic,
+    to_bits,
+)
+from pellucid.engines.llvm.elementary import FAMILIES, OF_ONE, OF_TWO
 from pellucid.engines.llvm.narrow import (
     narrow_bfloat16,
     narrow_float16,
@@ -72,21 +82,27 @@ def apply(
     """The op called `op` on operands of `dtypes` (all of one lane count), giving `result`."""
     if op == "cast":
         return cast(f, operands[0], dtypes[0], result)
+    if op == "bitcast":
+        return from_bits(f, to_bits(f, operands[0], dtypes[0]), result)
     if op == "select":
         pred, on_true, on_false = operands
         return f.select(pred, on_true, on_false)
-    if op in _UNARY:
+    family, _, number = op.partition(".")
+    if number:
+        value = FAMILIES[family](f, operands[0], int(number))
+    elif op in _UNARY:
         (operand,) = operands
         value = _UNARY[op](f, dtypes[0], operand)
     else:
         lhs, rhs = operands
         value = _BINARY[op](f, dtypes[0], lhs, rhs)
-    return rounded(f, value, result) if op in _ROUNDING else value
+    return rounded(f, value, result) if family in _ROUNDING else value
 
 
 def supports(op: str) -> bool:
     """Whether `apply` knows the op."""
-    return op in ("cast", "select") or op in _UNARY or op in _BINARY
+    special = ("cast", "bitcast", "select")
+    return any(op in table for table in (special, _UNARY, _BINARY, FAMILIES))
 
 
 def rounded(f: Function, value: Value, dtype: DType) -> Value:
@@ -219,23 +235,33 @@ def _compare(floating: str, signed: str, unsigned: str) -> Binary:
     return emit
 
 
-def _shift_right(f: Function, dtype: DType, x: Value, by: Value) -> Value:
-    # From the bit width on nothing is left; the instruction would leave it undefined.
-    inside = f.icmp("ult", by, dtype.bits)
-    return f.select(inside, f.lshr(x, f.select(inside, by, 0)), 0)
-
-
 Unary = Callable[[Function, DType, Value], Value]
 Binary = Callable[[Function, DType, Value, Value], Value]
+
+
+def _of_one(function: Callable[[Function, Value], Value]) -> Unary:
+    return lambda f, dtype, x: function(f, x)
+
+
+def _of_two(function: Callable[[Function, Value, Value], Value]) -> Binary:
+    return lambda f, dtype, x, y: function(f, x, y)
+
 
 _UNARY: Final[dict[str, Unary]] = {
     "neg": _negate,
     "abs": _magnitude,
     "sqrt": lambda f, dtype, x: f.sqrt(x),
-    "exp": lambda f, dtype, x: maths.exp(f, x),
-    "log": lambda f, dtype, x: maths.log(f, x),
-    "tanh": lambda f, dtype, x: maths.tanh(f, x),
     "logical_not": lambda f, dtype, x: f.not_(x),
+    "bit_not": lambda f, dtype, x: f.not_(x),
+    "floor": lambda f, dtype, x: rounding.floor(f, x),
+    "ceil": lambda f, dtype, x: rounding.ceil(f, x),
+    "trunc": lambda f, dtype, x: rounding.trunc(f, x),
+    "round": lambda f, dtype, x: rounding.nearest(f, x),
+    "sign": rounding.sign,
+    "isnan": lambda f, dtype, x: f.fcmp("uno", x, x),
+    "isinf": lambda f, dtype, x: f.fcmp("oeq", f.fabs(x), math.inf),
+    "isfinite": lambda f, dtype, x: f.fcmp("olt", f.fabs(x), math.inf),
+    **{name: _of_one(function) for name, function in OF_ONE.items()},
 }
 
 _BINARY: Final[dict[str, Binary]] = {
@@ -254,8 +280,16 @@ _BINARY: Final[dict[str, Binary]] = {
     "bit_and": lambda f, dtype, lhs, rhs: f.and_(lhs, rhs),
     "bit_or": lambda f, dtype, lhs, rhs: f.or_(lhs, rhs),
     "bit_xor": lambda f, dtype, lhs, rhs: f.xor(lhs, rhs),
-    "shift_right": _shift_right,
+    "shift_left": shift_left,
+    "shift_right": shift_right,
+    "shift_right_arithmetic": shift_right_arithmetic,
+    "floor_divide": rounding.floor_divide,
+    "remainder": rounding.remainder,
+    "nextafter": next_after,
+    **{name: _of_two(function) for name, function in OF_TWO.items()},
 }
 
-_ROUNDING: Final = frozenset({"add", "sub", "mul", "div", "sqrt", "exp", "log", "tanh"})
+_ROUNDING: Final = frozenset(
+    ("add", "sub", "mul", "div", "sqrt", "floor_divide", "remainder", *OF_ONE, *OF_TWO, *FAMILIES)
+)
 """The ops whose result on 16-bit floats, computed in float32, may have to be rounded."""

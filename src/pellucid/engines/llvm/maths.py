@@ -145,12 +145,12 @@ def expm1(f: Function, x: Value) -> Value:
 
 def log(f: Function, x: Value) -> Value:
     """The natural logarithm; -inf at ±0, nan below; within 1 ulp."""
-    return once_per_type(f, "log", x, _log)
+    return once_per_type(f, "log", x, log_body)
 
 
 def log1p(f: Function, x: Value) -> Value:
     """The natural logarithm of 1 + x, exact near zero too; -inf at -1, nan below; within 1 ulp."""
-    return once_per_type(f, "log1p", x, _log1p)
+    return once_per_type(f, "log1p", x, log1p_body)
 
 
 def tanh(f: Function, x: Value) -> Value:
@@ -187,10 +187,21 @@ def _exp(f: Function, form: Format, x: Value) -> Value:
     # Beyond these bounds the result is infinite or zero anyway; NaN is neither above nor below.
     bounded = at_least(f, at_most(f, x, form.overflow), form.underflow)
     power, rest, _ = reduce_exponent(f, form, bounded)
+    return scaled(f, form, exp_near_zero(f, form, rest), power)
+
+
+def exp_near_zero(f: Function, form: Format, rest: Value) -> Value:
+    """e**rest for |rest| <= ln(2) / 2."""
     tail = f.fmul(f.fmul(rest, rest), polynomial(f, rest, form.exp))
-    near_one = f.fadd(f.fadd(rest, tail), 1.0)
-    # 2**power may be beyond the type although the result is not: multiply in two halves, of which
-    # the first product is exact and the second rounds into a subnormal where it must.
+    return f.fadd(f.fadd(rest, tail), 1.0)
+
+
+def scaled(f: Function, form: Format, near_one: Value, power: Value) -> Value:
+    """near_one 2**power, also where 2**power is beyond the type although the result is not.
+
+    It is multiplied in two halves, of which the first product is exact and the second rounds into
+    a subnormal where it must.
+    """
     half = f.sub(f.lshr(f.add(power, 2 * form.bias), 1), form.bias)
     first = f.fmul(near_one, two_to(f, form, half))
     return f.fmul(first, two_to(f, form, f.sub(power, half)))
@@ -230,18 +241,24 @@ def _tanh(f: Function, form: Format, x: Value) -> Value:
     return f.copysign(f.select(f.fcmp("olt", magnitude, 0.625), near, far), x)
 
 
-def _log(f: Function, form: Format, x: Value) -> Value:
-    # Subnormals are made normal first; zero and negatives give nonsense, which _guard replaces.
+def log_body(f: Function, form: Format, x: Value) -> Value:
+    """log(x) in any form of x's type."""
+    power, fraction = split_positive(f, form, x)
+    return guard_log(f, x, 0.0, log_of_parts(f, form, power, fraction, None))
+
+
+def split_positive(f: Function, form: Format, x: Value) -> tuple[Value, Value]:
+    """As `split_exponent`, for subnormals too; zero and negatives give nonsense."""
     lift = form.mantissa + 2
     smallest_normal = 2.0 ** (1 - form.bias)
     small = f.fcmp("olt", x, smallest_normal)
     normal = f.select(small, f.fmul(x, 2.0**lift), x)
     power, fraction = split_exponent(f, form, normal)
-    lowered = f.select(small, f.fsub(power, float(lift)), power)
-    return _guard_log(f, x, 0.0, _log_of_parts(f, form, lowered, fraction, None))
+    return f.select(small, f.fsub(power, float(lift)), power), fraction
 
 
-def _log1p(f: Function, form: Format, x: Value) -> Value:
+def log1p_body(f: Function, form: Format, x: Value) -> Value:
+    """log(1 + x) in any form of x's type."""
     total = f.fadd(x, 1.0)
     # What the sum lost, exactly (Knuth's two-sum), enters as its share of the total.
     back = f.fsub(total, 1.0)
@@ -251,11 +268,11 @@ def _log1p(f: Function, form: Format, x: Value) -> Value:
     plain = f.fcmp("oeq", power, 0.0)
     share = f.select(plain, f.splat(0.0, x.type), f.fdiv(lost, total))
     fraction = f.select(plain, x, fraction)
-    result = _guard_log(f, x, -1.0, _log_of_parts(f, form, power, fraction, share))
+    result = guard_log(f, x, -1.0, log_of_parts(f, form, power, fraction, share))
     return f.select(f.fcmp("olt", f.fabs(x), form.tiny), x, result)
 
 
-def _log_of_parts(
+def log_of_parts(
     f: Function, form: Format, power: Value, fraction: Value, share: Value | None
 ) -> Value:
     """power ln 2 + log(1 + fraction) + share, by s = fraction / (2 + fraction).
@@ -274,7 +291,7 @@ def _log_of_parts(
     return f.multiply_add(power, form.ln2_head, f.fsub(fraction, rest))
 
 
-def _guard_log(f: Function, x: Value, pole: float, result: Value) -> Value:
+def guard_log(f: Function, x: Value, pole: float, result: Value) -> Value:
     """-inf at the pole, NaN below it, and x itself where it is NaN or +inf."""
     result = f.select(f.fcmp("olt", x, math.inf), result, x)
     result = f.select(f.fcmp("olt", x, pole), math.nan, result)
@@ -314,8 +331,10 @@ def two_to(f: Function, form: Format, power: Value) -> Value:
 
 
 def at_most(f: Function, x: Value, bound: float) -> Value:
+    """The smaller of x and a number; NaN stays."""
     return f.select(f.fcmp("ogt", x, bound), bound, x)
 
 
 def at_least(f: Function, x: Value, bound: float) -> Value:
+    """The larger of x and a number; NaN stays."""
     return f.select(f.fcmp("olt", x, bound), bound, x)
