@@ -33,7 +33,8 @@ from tests.ops.cases import CASES, Case
 
 EVERY_OP = pytest.mark.parametrize("name", REGISTRY)
 EVERY_ENGINE = pytest.mark.parametrize("engine", engine_names())
-ACCUMULATING = ("sum", "dot_general")
+ACCUMULATING = ("sum", "dot_general", "convolution", "window_sum", "window_scatter")
+CHOOSING = ("max", "window_max", "window_pick")
 
 
 def test_cpu_table_and_what_it_refuses_are_the_registry() -> None:
@@ -134,10 +135,13 @@ def assert_within(found: NDArray[Any], wanted: NDArray[Any], case: Case) -> None
 def tolerance(case: Case, wanted: NDArray[Any]) -> NDArray[Any] | None:
     """The largest difference from the reference, or None where there may be none."""
     dtype = type_of(wanted).dtype
-    if not dtype.is_floating or case.op.name == "max":
+    if not dtype.is_floating or case.op.name in CHOOSING:
         return None
     if case.op.name in ACCUMULATING:
-        sizes = [np.abs(array.astype(np.float64)) for array in case.operands]
+        sizes = [
+            np.abs(array.astype(np.float64)) if type_of(array).dtype.is_floating else array
+            for array in case.operands
+        ]
         size = np.asarray(case.op.evaluate(*sizes, **case.attrs)[0])
         inner = half_unit(dtype if dtype.bits >= 32 else float32) * terms(case) * size
         return inner + units(wanted) / 2 * (dtype.bits < 32)
@@ -156,6 +160,10 @@ def accuracy(case: Case) -> Mapping[str, float]:
 def terms(case: Case) -> int:
     """How many numbers become one."""
     shape: tuple[Size, ...] = case.types[0].shape
+    if case.op.name == "convolution":
+        return int(np.prod(case.operands[1].shape[:-1], initial=1))
+    if case.op.name.startswith("window"):
+        return int(np.prod(case.attrs["window"], initial=1))
     axes = case.attrs["axes"] if case.op.name == "sum" else case.attrs["contract"][0]
     return int(np.prod([evaluate_size(shape[axis], {}) for axis in axes], initial=1))
 

@@ -30,6 +30,7 @@ from pellucid.core.error import OpError
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, TensorType
 from pellucid.ops import REGISTRY
+from pellucid.ops.convolution import plain_attrs
 from pellucid.ops.define import Op, type_of
 from pellucid.ops.elementwise import add, exp
 
@@ -225,6 +226,79 @@ def _contractions() -> list[Case]:
     ]
 
 
+CONVOLUTIONS: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
+    ((2, 5, 6, 3), (3, 2, 3, 4), {}),
+    ((2, 5, 6, 3), (3, 3, 3, 4), {"padding": ((1, 1), (0, 2)), "strides": (2, 1)}),
+    ((1, 6, 2), (2, 2, 3), {"strides": (2,), "rhs_dilation": (2,), "padding": ((2, -1),)}),
+    ((2, 4, 2), (3, 2, 3), {"lhs_dilation": (2,), "padding": ((2, 1),), "flip": True}),
+    ((2, 5, 3, 4), (2, 2, 2, 6), {"feature_groups": 2, "padding": ((0, 1), (1, 0))}),
+    ((4, 5, 2), (3, 2, 6), {"batch_groups": 2, "strides": (2,)}),
+    ((2, 5, 4), (3, 2, 6), {"feature_groups": 2, "flip": True, "padding": ((1, 1),)}),
+    ((4, 5, 2), (2, 2, 4), {"batch_groups": 2, "flip": True, "lhs_dilation": (3,)}),
+    ((2, 3, 4, 3, 2), (2, 2, 2, 2, 3), {"channels_outer": True, "padding": ((1, 0),) * 3}),
+    ((3, 4, 4, 2), (1, 1, 2, 5), {}),
+    ((2, 2), (2, 3), {}),
+    ((2, 0, 2), (2, 2, 3), {}),
+    ((2, 0, 2), (2, 2, 3), {"padding": ((1, 2),)}),
+    ((2, 3, 2), (2, 2, 3), {"padding": ((5, 0),)}),
+    ((2, 3, 2), (5, 2, 3), {}),
+    ((0, 3, 2), (2, 2, 3), {}),
+    ((2, 3, 0), (2, 0, 3), {"padding": ((1, 1),)}),
+)
+"""Shapes of lhs and rhs, and the attributes that are not plain."""
+
+
+def _convolutions() -> list[Case]:
+    return [
+        Case(
+            REGISTRY["convolution"],
+            (numbers(dtype, lhs, 0), numbers(dtype, rhs, 1)),
+            plain_attrs(len(lhs) - 2) | attrs,
+        )
+        for dtype in SOME_DTYPES[:-1]
+        for lhs, rhs, attrs in (CONVOLUTIONS if dtype is float64 else CONVOLUTIONS[:3])
+    ]
+
+
+POOLINGS: tuple[tuple[tuple[int, ...], dict[str, Any]], ...] = (
+    ((2, 5, 6, 3), {"window": (2, 3), "strides": (1, 2), "padding": ((1, 0), (0, 1))}),
+    ((2, 6, 4, 9), {"window": (2, 2), "strides": (2, 2), "padding": ((0, 0), (0, 0))}),
+    ((2, 5, 1), {"window": (3,), "strides": (1,), "padding": ((1, 1),)}),
+    ((2, 4, 2), {"window": (2,), "strides": (3,), "padding": ((-1, 0),)}),
+    ((1, 3, 2, 4, 2), {"window": (2, 1, 2), "strides": (1, 1, 2), "padding": ((0, 0),) * 3}),
+    ((2, 3, 2), {"window": (2,), "strides": (1,), "padding": ((3, 0),)}),
+    ((2, 3), {"window": (), "strides": (), "padding": ()}),
+    ((0, 3, 2), {"window": (2,), "strides": (1,), "padding": ((0, 0),)}),
+    ((2, 1, 2), {"window": (2,), "strides": (1,), "padding": ((0, 0),)}),
+)
+"""Shapes, and how windows lie over them."""
+
+
+def _poolings() -> dict[str, list[Case]]:
+    cases: dict[str, list[Case]] = {
+        name: [] for name in ("sum", "max", "argmax", "pick", "scatter")
+    }
+    for dtype in SOME_DTYPES[:-1]:
+        for shape, attrs in POOLINGS if dtype is float64 else POOLINGS[:2]:
+            x = numbers(dtype, shape, 0)
+            places = REGISTRY["window_argmax"].evaluate(x, **attrs)[0]
+            g = numbers(dtype, places.shape, 1)
+            plain = {**attrs, "lhs_dilation": (1,) * len(attrs["window"])}
+            sizes = {**attrs, "sizes": shape[1:-1]}
+            cases["sum"].append(Case(REGISTRY["window_sum"], (x,), plain))
+            if (3, 0) not in attrs["padding"]:
+                cases["max"].append(Case(REGISTRY["window_max"], (x,), attrs))
+            cases["argmax"].append(Case(REGISTRY["window_argmax"], (x,), attrs))
+            cases["pick"].append(Case(REGISTRY["window_pick"], (x, places), attrs))
+            cases["scatter"].append(Case(REGISTRY["window_scatter"], (g, places), sizes))
+    # A window of padding alone: -inf, of which no difference can be taken.
+    alone = (numbers(float32, (2, 3, 2), 0),)
+    cases["max"].append(Case(REGISTRY["window_max"], alone, POOLINGS[5][1]))
+    spread = {"window": (3,), "strides": (1,), "padding": ((1, 2),), "lhs_dilation": (2,)}
+    cases["sum"].append(Case(REGISTRY["window_sum"], (numbers(float64, (2, 3, 2), 0),), spread))
+    return {f"window_{name}": found for name, found in cases.items()}
+
+
 def _others() -> dict[str, list[Case]]:
     words = [np.asarray(word, np.uint64) for word in (2**40 + 7, 3, 0)]
     draws = [
@@ -244,5 +318,6 @@ def _others() -> dict[str, list[Case]]:
 
 CASES: dict[str, list[Case]] = {
     **_elementwise(), **_movement(), **_reductions(), "dot_general": _contractions(), **_others(),
+    "convolution": _convolutions(), **_poolings(),
 }  # fmt: skip
 """Every op's cases, by its name."""

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from pellucid.ops import contract, control, elementwise, movement, random, reduce
+from pellucid.ops import (
+    contract,
+    control,
+    convolution,
+    elementwise,
+    movement,
+    random,
+    reduce,
+    reduce_window,
+)
 from pellucid.ops.define import REGISTRY, Op, lookup
 
 __all__ = [
@@ -10,9 +19,11 @@ __all__ = [
     "Op",
     "contract",
     "control",
+    "convolution",
     "elementwise",
     "lookup",
     "movement",
     "random",
     "reduce",
+    "reduce_window",
 ]

@@ -24,6 +24,13 @@ from pellucid.core.shape import Axes
 from pellucid.engines.base import Layout, layout, unsupported
 from pellucid.engines.cpu.pool import Step, Steps, pool
 from pellucid.engines.cpu.rules import ENGINE, UNSUPPORTED, kernel_name, supported_ops
+from pellucid.engines.cpu.staging import (
+    Stage,
+    backwards,
+    contraction_of,
+    first_stage,
+    gathering,
+)
 from pellucid.engines.llvm import cache as code_cache
 from pellucid.engines.llvm.contract import plan_contraction
 from pellucid.engines.llvm.jit import Code
@@ -37,12 +44,20 @@ from pellucid.engines.loops.generic import generalise
 from pellucid.engines.loops.ir import Axis, Kernel
 from pellucid.engines.loops.nest import nest
 from pellucid.engines.loops.parts import partial_bytes, split_reduction
-from pellucid.engines.loops.roles import BLOCK, GROUP, Roles, has_contraction, orient, sort_loops
+from pellucid.engines.loops.roles import (
+    BLOCK,
+    DEPTH,
+    GROUP,
+    ROWS,
+    Roles,
+    has_contraction,
+    orient,
+    sort_loops,
+)
 from pellucid.engines.loops.schedule import TASKS_PER_THREAD, arrange, schedule, share_out, work
 from pellucid.ir.build import building
-from pellucid.ir.graph import Graph
-from pellucid.ops.define import Op
-from pellucid.ops.movement import transpose
+from pellucid.ir.graph import Graph, Node, TensorType
+from pellucid.ops.define import Op, lookup
 
 GRAIN: Final = "grain"
 """The size parameter that says how many turns of the outermost loop a task takes."""
@@ -95,12 +110,16 @@ def _graph(op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...]) -> Gr
 def _ready(graph: Graph, operands: tuple[Layout, ...], result: Layout, isa: Isa) -> EagerLaunch:
     if not prod(result.shape):
         return _Nothing(result)
+    node = contraction_of(graph)
+    stage = None if node is None else first_stage(node)
+    if node is not None and stage is not None:
+        return _staged(node, operands, stage, isa)
     try:
         plan = draft(graph, tuple(operand.strides for operand in operands))
     except ScatteredAxes as scattered:
-        return _gathered(graph, operands, result, scattered.side, isa)
-    contraction = any(node.op.name == "dot_general" for node in graph.nodes)
-    kernel = nest(kernel_name(graph), plan, None if contraction else arrange)
+        assert node is not None, "a contraction has axes to lie apart"
+        return _staged(node, operands, gathering(node, scattered.side), isa)
+    kernel = nest(kernel_name(graph), plan, None if node is not None else arrange)
     arrays = tuple(np.frombuffer(content, np.uint8) for content in plan.arrays)
     if has_contraction(kernel):
         return _Shared(result, _product(kernel, result.dtype, isa), arrays)
@@ -145,16 +164,18 @@ def _loops(kernel: Kernel, block: int, tasks: int, isa: Isa) -> _Ready:
 def _product(kernel: Kernel, dtype: DType, isa: Isa) -> _Ready:
     oriented, operands = orient(kernel)
     roles = sort_loops(oriented)
-    unit_axes = frozenset((roles.m.name, roles.n.name, roles.contract.axis.name))
+    unit_axes = frozenset((roles.m.name, roles.n.name, roles.k.name))
     generic, sizes = generalise(oriented, unit_axes)
-    generic = replace(generic, parameters=(*generic.parameters, BLOCK, GROUP))
+    totals = (ROWS, DEPTH) if roles.windowed else ()
+    generic = replace(generic, parameters=(*generic.parameters, *totals, BLOCK, GROUP))
     made = _cut(roles, dtype, generic, isa)
+    rows, depth = (_count(axes) for axes in (roles.rows, roles.contract.axes))
     names = [buffer.name for buffer in kernel.buffers]
     buffers = (*operands, *(buffer.name for buffer in oriented.buffers[2:]))
     return _Ready(
         _compiled(generic, isa),
         kernel.name,
-        (*sizes, made.block, made.group),
+        (*sizes, *((rows, depth) if roles.windowed else ()), made.block, made.group),
         tuple(names.index(name) for name in buffers),
         made.tasks,
         made.tasks_per_thread,
@@ -164,14 +185,16 @@ def _product(kernel: Kernel, dtype: DType, isa: Isa) -> _Ready:
 
 def _cut(roles: Roles, dtype: DType, generic: Kernel, isa: Isa) -> Cut:
     _, tiling = plan_contraction(generic, isa)
-    batch = prod(_extent(axis) for axis in roles.batch)
-    m, n, k = (_extent(axis) for axis in (roles.m, roles.n, roles.contract.axis))
-    return cut(dtype, tiling, batch, m, n, k)
+    loops = (roles.batch, roles.rows, (roles.n,), roles.contract.axes)
+    return cut(dtype, tiling, *map(_count, loops))
 
 
-def _extent(axis: Axis) -> int:
-    assert isinstance(axis.extent, int), "sizes are known until the kernel is made generic"
-    return axis.extent
+def _count(axes: tuple[Axis, ...]) -> int:
+    found = 1
+    for axis in axes:
+        assert isinstance(axis.extent, int), "sizes are known until the kernel is made generic"
+        found *= axis.extent
+    return found
 
 
 @cache
@@ -249,40 +272,43 @@ class _Split:
         self.result, self._chunks, self._total, self._held = result, chunks, total, held
 
     def __call__(self, *addresses: int) -> None:
-        operand, result = addresses
+        *operands, result = addresses
         held = np.empty(self._held, np.uint8)
-        self._chunks(operand, held.ctypes.data)
+        self._chunks(*operands, held.ctypes.data)
         self._total(result, held.ctypes.data)
 
 
 class _Pair:
-    """A contraction one of whose operands is first copied, its contracted axes last."""
+    """A contraction one of whose operands is first copied, from `start` bytes on."""
 
-    __slots__ = ("_copy", "_rest", "_side", "result")
+    __slots__ = ("_copy", "_rest", "_side", "_start", "result")
 
-    def __init__(self, result: Layout, copy: EagerLaunch, rest: EagerLaunch, side: int) -> None:
-        self.result, self._copy, self._rest, self._side = result, copy, rest, side
+    def __init__(self, copy: EagerLaunch, rest: EagerLaunch, side: int, start: int) -> None:
+        self.result = rest.result
+        self._copy, self._rest, self._side, self._start = copy, rest, side, start
 
     def __call__(self, *addresses: int) -> None:
         held = np.empty(self._copy.result.nbytes, np.uint8)
         operands = list(addresses)
-        self._copy(operands[self._side], held.ctypes.data)
+        self._copy(operands[self._side] + self._start, held.ctypes.data)
         operands[self._side] = held.ctypes.data
         self._rest(*operands)
 
 
-def _gathered(
-    graph: Graph, operands: tuple[Layout, ...], result: Layout, side: int, isa: Isa
-) -> EagerLaunch:
-    (dot,) = graph.nodes
-    operand, axes = operands[side], dot.attr("contract")[side]
-    rank = len(operand.shape)
-    order = (*(axis for axis in range(rank) if axis not in axes), *axes)
-    copy = launcher(transpose, {"permutation": order}, (operand,), isa)
+def _staged(node: Node, operands: tuple[Layout, ...], stage: Stage, isa: Isa) -> EagerLaunch:
+    operand, start = operands[stage.side], 0
+    if stage.reversed:
+        strides, start = backwards(operand.shape, operand.strides, stage.reversed)
+        operand = layout(operand.type, strides)
+    copy = launcher(stage.op, stage.copying, (operand,), isa)
     rest = list(operands)
-    # The copy lies in `order`; as an operand it keeps its shape, with the strides of that order.
-    rest[side] = layout(operand.type, _strides(copy.result, order))
-    return _Pair(result, copy, _ready(graph, tuple(rest), result, isa), side)
+    # The copy lies in `order`; as an operand its axes are back in their places.
+    made = copy.result.shape
+    shape = tuple(made[stage.order.index(axis)] for axis in range(len(made)))
+    type = TensorType(operand.dtype, shape)
+    rest[stage.side] = layout(type, _strides(copy.result, stage.order))
+    then = launcher(lookup(node.op.name), stage.attrs, tuple(rest), isa)
+    return _Pair(copy, then, stage.side, start * operand.dtype.bytes)
 
 
 def _strides(held: Layout, order: Axes) -> tuple[int, ...]:

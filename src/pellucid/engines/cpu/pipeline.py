@@ -108,7 +108,8 @@ class _Assembly:
         def base_of(argument: Argument) -> tuple[int, int]:
             match argument.kind:
                 case "operand":
-                    return self.base(self.plan.places[node.operands[argument.index]])
+                    table, start = self.base(self.plan.places[node.operands[argument.index]])
+                    return table, start + argument.offset
                 case "result":
                     return self.base(self.plan.places[results[argument.index]])
                 case "temporary":

@@ -11,21 +11,31 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Final, Literal
 
-from pellucid.core.shape import Axes
+from pellucid.core.shape import static_shape
 from pellucid.core.source import Source
 from pellucid.engines.base import unsupported
+from pellucid.engines.cpu.staging import (
+    Stage,
+    backwards,
+    contraction_of,
+    first_stage,
+    gathering,
+    input_below,
+    staged_type,
+)
 from pellucid.engines.llvm.contract import contraction_cut
 from pellucid.engines.llvm.elementwise import supports
 from pellucid.engines.llvm.lower import lower
 from pellucid.engines.llvm.target import Isa
-from pellucid.engines.loops.build import ScatteredAxes, draft, sizes_of
+from pellucid.engines.loops.build import ScatteredAxes, Strides, draft, sizes_of
 from pellucid.engines.loops.ir import Kernel
 from pellucid.engines.loops.nest import nest
 from pellucid.engines.loops.parts import partial_bytes, split_reduction
 from pellucid.engines.loops.roles import has_contraction, orient
 from pellucid.engines.loops.schedule import TASKS_PER_THREAD, arrange, schedule, share_out
-from pellucid.ir.build import building
-from pellucid.ir.graph import Graph, Node, TensorType, Value
+from pellucid.engines.loops.space import row_major
+from pellucid.ir.build import Builder, building
+from pellucid.ir.graph import Graph, Node, Value
 from pellucid.ops.define import REGISTRY, lookup
 from pellucid.ops.movement import inverse, transpose
 
@@ -36,7 +46,8 @@ UNSUPPORTED: Final[dict[str, str]] = {}
 
 STRUCTURAL: Final = (
     "constant", "iota", "random_bits", "broadcast", "transpose", "reshape", "sum", "max",
-    "dot_general", "stop_gradient", "fusion",
+    "dot_general", "stop_gradient", "fusion", "convolution",
+    "window_sum", "window_max", "window_argmax", "window_pick", "window_scatter",
 )  # fmt: skip
 """The ops that are not one scalar op an element."""
 
@@ -49,10 +60,14 @@ _KINDS: Final[dict[str, Kind]] = {
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """A buffer of a kernel: operand or result `index` of the node, or one made for this node."""
+    """A buffer of a kernel: operand or result `index` of the node, or one made for this node.
+
+    The kernel's first element lies `offset` bytes from its start.
+    """
 
     kind: Kind
     index: int
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +138,21 @@ _QUIET = ("constant", "broadcast", "reshape", "stop_gradient")
 
 
 def _realised(graph: Graph, isa: Isa) -> Realisation:
+    node = contraction_of(graph)
+    if node is None:
+        return _kernels(graph, isa)
+    stage = first_stage(node)
+    if stage is not None:
+        return _staged(graph, node, stage, isa)
     try:
         return _kernels(graph, isa)
     except ScatteredAxes as scattered:
-        return _gathered(graph, scattered.side, isa)
+        return _staged(graph, node, gathering(node, scattered.side), isa)
 
 
-def _kernels(graph: Graph, isa: Isa) -> Realisation:
-    plan = draft(graph)
-    contraction = any(node.op.name == "dot_general" for node in graph.nodes)
+def _kernels(graph: Graph, isa: Isa, strides: tuple[Strides, ...] | None = None) -> Realisation:
+    plan = draft(graph, strides)
+    contraction = contraction_of(graph) is not None
     kernel = nest(kernel_name(graph), plan, None if contraction else arrange)
     if has_contraction(kernel):
         return Realisation((_contraction(kernel, isa),), (), plan.arrays)
@@ -161,21 +182,19 @@ def _argument(name: str) -> Argument:
     return Argument(_KINDS[name[0]], int(name[1:]))
 
 
-def _gathered(graph: Graph, side: int, isa: Isa) -> Realisation:
-    """A contraction one of whose operands is first copied, its contracted axes last."""
-    (dot,) = (node for node in graph.nodes if node.op.name == "dot_general")
-    operand, axes = dot.operands[side], dot.attr("contract")[side]
-    others = tuple(axis for axis in range(operand.tensor.rank) if axis not in axes)
-    order = (*others, *axes)
-    copy = _realised(_copying(graph, operand, order), isa)
-    rest = _realised(_reading(graph, dot, side, order), isa)
+def _staged(graph: Graph, node: Node, stage: Stage, isa: Isa) -> Realisation:
+    """A contraction one of whose operands is first copied."""
+    operand = node.operands[stage.side]
+    copy = _copy(graph, operand, stage, isa)
+    rest = _realised(_reading(graph, node, stage), isa)
     # The copy is the last temporary here, the result of the one and the last operand of the other.
     held = Argument("temporary", len(rest.temporaries))
     calls = (
         *(_with(call, Argument("result", 0), held) for call in copy.calls),
         *(_with(call, Argument("operand", len(graph.inputs)), held) for call in rest.calls),
     )
-    nbytes = operand.dtype.bytes * prod(sizes_of(operand))
+    made = staged_type(stage, operand.tensor)
+    nbytes = made.dtype.bytes * prod(static_shape(made.shape, "a copy"))
     return Realisation(calls, (*rest.temporaries, nbytes), rest.constants)
 
 
@@ -183,23 +202,43 @@ def _with(call: KernelCall, old: Argument, new: Argument) -> KernelCall:
     return replace(call, arguments=tuple(new if a == old else a for a in call.arguments))
 
 
-def _copying(graph: Graph, value: Value, order: Axes) -> Graph:
-    """The graph of one value, its axes in another order."""
-    with building() as builder:
-        env = builder.copy(graph, [builder.input(input.type) for input in graph.inputs])
-        return builder.graph([transpose(env[value], permutation=order)])
-
-
-def _reading(graph: Graph, dot: Node, side: int, order: Axes) -> Graph:
-    """The graph with one more input: operand `side` of the contraction, its axes in `order`."""
+def _copy(graph: Graph, value: Value, stage: Stage, isa: Isa) -> Realisation:
+    """The copy of one value that a stage makes."""
     with building() as builder:
         env = {input: builder.input(input.type) for input in graph.inputs}
-        shape = tuple(dot.operands[side].shape[axis] for axis in order)
-        held = builder.input(TensorType(dot.operands[side].dtype, shape))
+        copying = builder.graph([stage.op(_made(builder, value, env), **stage.copying)])
+    if not stage.reversed:
+        return _realised(copying, isa)
+    source, axes = input_below(value, stage.reversed)
+    number = graph.inputs.index(source)
+    dense = [row_major(sizes_of(input)) for input in graph.inputs]
+    dense[number], start = backwards(sizes_of(source), dense[number], axes)
+    made = _kernels(copying, isa, tuple(dense))
+    old, further = Argument("operand", number), start * source.dtype.bytes
+    new = replace(old, offset=further)
+    return replace(made, calls=tuple(_with(call, old, new) for call in made.calls))
+
+
+def _made(builder: Builder, value: Value, env: dict[Value, Value]) -> Value:
+    """A value with all that it is made of, in an open builder."""
+    node = value.node
+    if node is None or value in env:
+        return env[value]
+    operands = [_made(builder, operand, env) for operand in node.operands]
+    (env[value],) = builder.add(node.op, operands, dict(node.attrs))
+    return env[value]
+
+
+def _reading(graph: Graph, contraction: Node, stage: Stage) -> Graph:
+    """The graph with one more input: the copied operand, with which the contraction is simpler."""
+    with building() as builder:
+        env = {input: builder.input(input.type) for input in graph.inputs}
+        held = builder.input(staged_type(stage, contraction.operands[stage.side].tensor))
         for node, results in zip(graph.nodes, graph.results, strict=True):
-            operands = [env[operand] for operand in node.operands]
-            if node is dot:
-                operands[side] = transpose(held, permutation=inverse(order))
-            copies = builder.add(node.op, operands, dict(node.attrs))
+            operands, attrs = [env[operand] for operand in node.operands], dict(node.attrs)
+            if node is contraction:
+                operands[stage.side] = transpose(held, permutation=inverse(stage.order))
+                attrs = stage.attrs
+            copies = builder.add(node.op, operands, attrs)
             env.update(zip(results, copies, strict=True))
         return builder.graph([env[value] for value in graph.outputs])

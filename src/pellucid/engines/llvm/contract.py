@@ -7,6 +7,7 @@ emitted on each vector of finished sums.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import cast
 
 from pellucid.core.dtype import DType
@@ -14,6 +15,8 @@ from pellucid.engines.llvm.elementwise import register_type
 from pellucid.engines.llvm.loop import emit
 from pellucid.engines.llvm.product import Place, define_product
 from pellucid.engines.llvm.scope import Scope, Vector
+from pellucid.engines.llvm.sizes import Number
+from pellucid.engines.llvm.tables import unravelled
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.llvm.text import Function, Module
 from pellucid.engines.llvm.tiling import (
@@ -21,14 +24,15 @@ from pellucid.engines.llvm.tiling import (
     Param,
     ProductSpec,
     Strides,
+    Tables,
     Tiling,
     choose_tiling,
     static_cut,
 )
 from pellucid.engines.llvm.tiling import Size as ProductSize
 from pellucid.engines.llvm.types import I64, Value
-from pellucid.engines.loops.ir import Affine, Contract, Kernel, Loop, Size, Statement, nested
-from pellucid.engines.loops.roles import BLOCK, GROUP, Roles, sort_loops
+from pellucid.engines.loops.ir import Affine, Axis, Contract, Kernel, Loop, Size, Statement, nested
+from pellucid.engines.loops.roles import BLOCK, DEPTH, GROUP, ROWS, Roles, sort_loops
 
 
 def plan_contraction(kernel: Kernel, isa: Isa) -> tuple[ProductSpec, Tiling]:
@@ -61,15 +65,31 @@ def _spec(kernel: Kernel, roles: Roles) -> ProductSpec:
         batch = tuple(size(index.coefficient(axis.name)) for axis in roles.batch)
         return Strides(batch, size(index.coefficient(first)), size(index.coefficient(second)))
 
-    contract, m, n, k = roles.contract, roles.m, roles.n, roles.contract.axis
+    contract, m, n, k = roles.contract, roles.m, roles.n, roles.k
     dtype: DType = kernel.buffer(contract.lhs.buffer).dtype
     batch = tuple(size(axis.extent) for axis in roles.batch)
     extents = size(m.extent), size(n.extent), size(k.extent)
     lhs = strides(contract.lhs.index, m.name, k.name)
+    tables = None
+    if roles.windowed:
+        step = contract.lhs.index.coefficient
+        axes = (roles.rows, contract.axes)
+        sizes = (tuple(size(axis.extent) for axis in some) for some in axes)
+        steps = (tuple(size(step(axis.name)) for axis in some) for some in axes)
+        tables = Tables(*sizes, *steps)
+        extents = _total(kernel, ROWS, roles.rows), extents[1], _total(kernel, DEPTH, contract.axes)
+        lhs = Strides(lhs.batch, 0, 0)
     rhs = strides(contract.rhs.index, k.name, n.name)
     # The epilogue stores, so that the product needs no strides of a result.
     out = Strides((0,) * len(batch), 0, 1)
-    return ProductSpec(dtype, batch, *extents, lhs, rhs, out, len(kernel.buffers))
+    return ProductSpec(dtype, batch, *extents, lhs, rhs, out, len(kernel.buffers), tables)
+
+
+def _total(kernel: Kernel, name: str, axes: tuple[Axis, ...]) -> ProductSize:
+    """How many places the axes have together."""
+    if name in kernel.parameters:
+        return Param(kernel.parameters.index(name))
+    return prod(cast(int, axis.extent) for axis in axes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +110,8 @@ class _Epilogue:
         }
         pointers = dict(zip(names, place.pointers, strict=True))
         batch = dict(zip((axis.name for axis in roles.batch), place.batch, strict=True))
-        axes = {**batch, roles.m.name: place.m, roles.n.name: place.n}
+        axes: dict[str, Number] = {**batch, **self._rows(f, sizes, place.m)}
+        axes[roles.n.name] = place.n
         scope = Scope(f, self.kernel, pointers, sizes, vector, axes)
         dtype = roles.contract.dtype
         # Narrow integers are summed in wider ones; the low bits are the sum.
@@ -99,6 +120,13 @@ class _Epilogue:
         scope.values[roles.contract.name] = (exact,)
         scope.dtypes[roles.contract.name] = dtype
         emit(scope, _flat(self.kernel.body))
+
+    def _rows(self, f: Function, sizes: dict[str, Value], m: Value) -> dict[str, Number]:
+        """Where the loops over m stand at a row."""
+        rows = self.roles.rows
+        extents = [sizes[a.extent] if isinstance(a.extent, str) else a.extent for a in rows]
+        places = unravelled(f, m, extents)
+        return dict(zip((axis.name for axis in rows), places, strict=True))
 
 
 def _flat(body: tuple[Statement, ...]) -> tuple[Statement, ...]:

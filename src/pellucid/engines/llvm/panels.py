@@ -213,8 +213,12 @@ def define_tile(module: Module, name: str, tile: Tile) -> None:
     numbers = [("count", I64), ("row", I64), ("along", I64), ("step", I64)]
     signature = [*pointers, ("depth", I64), ("first", I1), *numbers]
     f = module.function(name, VOID, signature, internal=True)
+    _finish_tile(f, tile, _turned_chain(f, tile) if tile.turned else _chain(f, tile))
+
+
+def _finish_tile(f: Function, tile: Tile, sums: tuple[Value, ...]) -> None:
+    """Store a chunk's sums, or add them to what there is."""
     _, _, totals, _, first, *_ = f.parameters
-    sums = _turned_chain(f, tile) if tile.turned else _chain(f, tile)
     places = [
         f.gep(totals, row * tile.columns + vector * tile.lanes, tile.scalar)
         for row in range(tile.rows)
@@ -224,6 +228,39 @@ def define_tile(module: Module, name: str, tile: Tile) -> None:
     for total, at in zip(grown, places, strict=True):
         f.store(total, at)
     f.ret()
+
+
+def define_table_tile(module: Module, name: str, tile: Tile, dtype: DType) -> None:
+    """As `define_tile`, for a lhs that tables find: `name(lhs, rhs, totals, depth, first, rows,
+    depths, step)`, where lhs[m, k], still of `dtype`, lies at rows[m] + depths[k].
+    """
+    pointers = [("lhs", PTR), ("rhs", PTR), ("totals", PTR)]
+    tables = [("rows", PTR), ("depths", PTR), ("step", I64)]
+    signature = [*pointers, ("depth", I64), ("first", I1), *tables]
+    f = module.function(name, VOID, signature, internal=True)
+    _finish_tile(f, tile, _table_chain(f, tile, dtype))
+
+
+def _table_chain(f: Function, tile: Tile, dtype: DType) -> tuple[Value, ...]:
+    lhs, rhs, _, depth, _, row_table, depth_table, step = f.parameters
+    vector, memory = tile.scalar.with_lanes(tile.lanes), element(dtype)
+    offsets = [f.load(I64, f.gep(row_table, r, I64)) for r in range(tile.rows)]
+    rows = [f.gep(lhs, offset, memory) for offset in offsets]
+    zeros = [constant(vector, 0)] * (tile.rows * tile.vectors)
+    with f.loop(0, depth, accs=zeros, name="k", unroll=1) as k:
+        line = f.gep(rhs, f.mul(k.index, step, nsw=True), tile.scalar)
+        across = [f.gep(line, v * tile.lanes, tile.scalar) for v in range(tile.vectors)]
+        columns = [f.load(vector, at) for at in across]
+        along = f.load(I64, f.gep(depth_table, k.index, I64))
+        sums: list[Value] = []
+        for r, at in enumerate(rows):
+            one = widened(f, f.load(memory, f.gep(at, along, memory)), dtype)
+            factor = f.splat(one, vector)
+            accs = k.accs[r * tile.vectors : (r + 1) * tile.vectors]
+            pairs = zip(columns, accs, strict=True)
+            sums += [_multiply_add(f, factor, column, acc) for column, acc in pairs]
+        k.next(*sums)
+    return k.results
 
 
 def _chain(f: Function, tile: Tile) -> tuple[Value, ...]:

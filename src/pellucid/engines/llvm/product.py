@@ -19,6 +19,7 @@ from pellucid.engines.llvm.panels import (
     Tile,
     accumulator,
     define_packing,
+    define_table_tile,
     define_tile,
     element,
     narrowed,
@@ -35,8 +36,17 @@ from pellucid.engines.llvm.sizes import (
     sub,
     value,
 )
+from pellucid.engines.llvm.tables import Loops, fill_table, unravelled
 from pellucid.engines.llvm.text import Function, Module
-from pellucid.engines.llvm.tiling import CHUNK, ProductSpec, Size, Strides, Tiling, lhs_width
+from pellucid.engines.llvm.tiling import (
+    CHUNK,
+    ProductSpec,
+    Size,
+    Strides,
+    Tables,
+    Tiling,
+    lhs_width,
+)
 from pellucid.engines.llvm.types import I1, I8, I64, PTR, VOID, Type, Value, constant, constants
 
 
@@ -135,6 +145,7 @@ class _Kernel:
         self.pointers = tuple(f.load(PTR, f.gep(pointers, at, PTR)) for at in range(spec.pointers))
         self.m, self.n, self.k = map(self._number, (spec.m, spec.n, spec.k))
         self.batch = tuple(map(self._number, spec.batch))
+        self.row_loops, self.depth_loops = self._loops(spec.tables)
         self.lhs = self._matrix(self.pointers[0], spec.lhs)
         self.rhs = self._matrix(self.pointers[1], spec.rhs)
         self._count()
@@ -149,6 +160,16 @@ class _Kernel:
         batch = tuple(map(self._number, strides.batch))
         first, second = self._number(strides.first), self._number(strides.second)
         return _Matrix(base, batch, first, second, element(self.spec.dtype))
+
+    def _loops(self, tables: Tables | None) -> tuple[Loops, Loops]:
+        if tables is None:
+            return Loops((), ()), Loops((), ())
+        rows = tables.rows, tables.row_strides
+        depths = tables.depths, tables.depth_strides
+        by_row, by_depth = (
+            Loops(*(tuple(map(self._number, sizes)) for sizes in pair)) for pair in (rows, depths)
+        )
+        return by_row, by_depth
 
     def _count(self) -> None:
         f, tiling = self.f, self.tiling
@@ -173,15 +194,17 @@ class _Kernel:
             if tiling.pack_lhs
             else 0,
             mul(f, kept, tiling.rows * tiling.columns),
+            mul(f, self.block, tiling.rows * 64 // self.scalar.bits) if tiling.tables else 0,
+            mul(f, self.chunk, 64 // self.scalar.bits) if tiling.tables else 0,
         )
         offsets: list[Number] = [0]
         for count in counts:
             # Each begins on a cache line.
             lines = parts(f, mul(f, count, self.scalar.bytes), 64)
             offsets.append(add(f, offsets[-1], mul(f, lines, 64)))
-        base = take_scratch(f, f.parameters[4], value(offsets[3]))
-        self.rhs_panel, self.lhs_panels, self.totals = (
-            f.gep(base, offset, I8) for offset in offsets[:3]
+        base = take_scratch(f, f.parameters[4], value(offsets[-1]))
+        self.rhs_panel, self.lhs_panels, self.totals, self.row_table, self.depth_table = (
+            f.gep(base, offset, I8) for offset in offsets[:-1]
         )
 
     # The loops.
@@ -193,9 +216,13 @@ class _Kernel:
         rest = quotient(f, index, groups)
         first_panel = mul(f, remainder(f, index, groups), self.group)
         first_tile = mul(f, remainder(f, rest, blocks), self.block)
-        batch = self._unravel(quotient(f, rest, blocks))
+        batch = unravelled(f, quotient(f, rest, blocks), self.batch)
         tiles = first_tile, least(f, add(f, first_tile, self.block), self.tiles)
         panels = first_panel, least(f, add(f, first_panel, self.group), self.panels)
+        if self.tiling.tables:
+            count = mul(f, sub(f, tiles[1], first_tile), self.tiling.rows)
+            first_row, last = mul(f, first_tile, self.tiling.rows), sub(f, self.m, 1)
+            fill_table(f, self.row_table, self.row_loops, first_row, count, last)
         if self.chunks == 1:
             self._chunk(_Part(batch, tiles, panels, 0, self.k))
             return
@@ -203,17 +230,13 @@ class _Kernel:
             depth = least(f, self.chunk, sub(f, self.k, chunk.index))
             self._chunk(_Part(batch, tiles, panels, chunk.index, depth))
 
-    def _unravel(self, index: Number) -> tuple[Number, ...]:
-        places: list[Number] = []
-        for size in reversed(self.batch):
-            places.append(remainder(self.f, index, size))
-            index = quotient(self.f, index, size)
-        return tuple(reversed(places))
-
     def _chunk(self, part: _Part) -> None:
         f = self.f
         if self.tiling.pack_lhs:
             self._pack_block(part)
+        if self.tiling.tables:
+            last = sub(f, self.k, 1)
+            fill_table(f, self.depth_table, self.depth_loops, part.k, part.depth, last)
         with f.loop(*part.panels, name="panel", unroll=1) as panel:
             columns = self._columns(part, mul(f, panel.index, self.tiling.columns))
             with f.loop(*part.tiles, name="tile", unroll=1) as tile:
@@ -308,7 +331,20 @@ class _Kernel:
 
     # Multiplying.
 
+    def _multiply_tables(self, part: _Part, tile: Value, columns: _Columns, totals: Value) -> None:
+        f = self.f
+        lhs = self.lhs.at(f, part.batch, 0, 0)
+        first = f.icmp("eq", value(part.k), 0)
+        at = mul(f, sub(f, tile, part.tiles[0]), self.tiling.rows)
+        rows = f.gep(self.row_table, at, I64)
+        numbers = (value(part.depth), first, rows, self.depth_table, value(columns.step))
+        name = self._tile_name(self.tiling.rows)
+        f.call(name, VOID, (lhs, columns.at, totals, *numbers))
+
     def _multiply(self, part: _Part, tile: Value, columns: _Columns, totals: Value) -> None:
+        if self.tiling.tables:
+            self._multiply_tables(part, tile, columns, totals)
+            return
         f = self.f
         if self.tiling.pack_lhs:
             lhs, row, along = self._lhs_panel(part, tile), 1, lhs_width(self.tiling)
@@ -400,6 +436,10 @@ class _Kernel:
             strides = _static(spec.rhs.second), _static(spec.rhs.first)
             operand = Operand(spec.dtype, *strides, whole, _divides(4, spec.k))
             define_packing(module, f"{self.f.name}.pack_rhs", operand, tiling.columns)
+        if tiling.tables:
+            tile = Tile(self.scalar, tiling.rows, tiling.vectors, tiling.lanes, None, None)
+            define_table_tile(module, self._tile_name(tiling.rows), tile, spec.dtype)
+            return
         row, along = (
             (1, lhs_width(self.tiling))
             if tiling.pack_lhs

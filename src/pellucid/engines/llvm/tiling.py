@@ -38,11 +38,22 @@ class Strides:
 
 
 @dataclass(frozen=True, slots=True)
+class Tables:
+    """Where lhs lies if m, and k, are several loops each (row-major): their extents and strides."""
+
+    rows: tuple[Size, ...]
+    depths: tuple[Size, ...]
+    row_strides: tuple[Size, ...]
+    depth_strides: tuple[Size, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ProductSpec:
     """out[b, m, n] = sum over k of lhs[b, m, k] * rhs[b, k, n], in `dtype`.
 
     Strides are those of lhs as (m, k), rhs as (k, n) and, where no epilogue stores, out as (m, n).
-    `pointers` counts the kernel's buffers. A unit stride should be given as the int 1.
+    `pointers` counts the kernel's buffers. A unit stride should be given as the int 1. With
+    `tables`, lhs[b, m, k] lies at the sum of a number for m and a number for k.
     """
 
     dtype: DType
@@ -54,6 +65,7 @@ class ProductSpec:
     rhs: Strides
     out: Strides
     pointers: int = 3
+    tables: Tables | None = None
 
     @property
     def is_static(self) -> bool:
@@ -81,7 +93,7 @@ class Tiling:
     The register tile is `rows` x (`vectors` * `lanes`). A task is `block` tiles of rows by `group`
     panels of columns. `even`: the tiles of m differ by one row at most (m is known); otherwise all
     have `rows` but the last. `turned`: there is one row, and the columns of rhs lie along k: they
-    are turned in registers.
+    are turned in registers. `tables`: lhs is read where it lies, through tables of rows and k's.
     """
 
     rows: int
@@ -93,6 +105,7 @@ class Tiling:
     block: Size
     group: Size
     turned: bool = False
+    tables: bool = False
 
     @property
     def columns(self) -> int:
@@ -121,16 +134,18 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
     With unknown extents, `block` and `group` name the parameters; `cut` gives their numbers.
     """
     lanes = 1 if (spec.m, spec.n) == (1, 1) else isa.lanes(_accumulator_bits(spec.dtype))
-    turned = _turns_rhs(spec)
+    tables = spec.tables is not None
+    turned = _turns_rhs(spec) and not tables
     pack_rhs = _packs_rhs(spec) and not turned
     rows, vectors = _register_tile(spec, isa, lanes, pack_rhs or turned)
-    pack_lhs = _packs_lhs(spec, vectors * lanes)
+    pack_lhs = not tables and _packs_lhs(spec, vectors * lanes)
     if not spec.is_static:
-        return Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, spec.m == 1, block, group, turned)
+        even = spec.m == 1 and not tables
+        return Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, even, block, group, turned, tables)
     batch, m, n, k = _extents(spec)
     # Tiles as even as can be: 128 rows are 18 tiles of 6 and 4 of 5, not 21 and one of 2.
     rows = -(-m // -(-m // rows)) if m else rows
-    tiling = Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, True, 1, 1, turned)
+    tiling = Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, not tables, 1, 1, turned, tables)
     made = cut(spec.dtype, tiling, batch, m, n, k)
     return replace(tiling, block=made.block, group=made.group)
 
@@ -143,7 +158,8 @@ def cut(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) -> Cut
     """
     tiles, panels = _tiles_and_panels(tiling, m, n)
     blocks, groups = _ways(tiles), _ways(panels)
-    deep = min(k, CHUNK) * tiling.rows * 4
+    # Through tables the rows of a block mostly read what their neighbours read.
+    deep = min(k, CHUNK) * tiling.rows * (1 if tiling.tables else 4)
     fits = [block for block in blocks if block * deep <= _CACHED] or [blocks[-1]]
     ways = ((block, group) for block, group in product(fits, groups))
     block, group = min(ways, key=lambda way: _cost(tiling, batch, tiles, panels, k, *way))
@@ -182,7 +198,8 @@ def _launch(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) ->
         block * group * tiling.rows * tiling.columns,
     )
     bytes = [-(-count * _accumulator_bits(dtype) // 512) * 64 for count in counts]
-    return Cut(block, group, tasks, -(-_WORTH_A_THREAD // products), sum(bytes))
+    tables = -(-block * tiling.rows // 8) + -(-chunk // 8) if tiling.tables else 0
+    return Cut(block, group, tasks, -(-_WORTH_A_THREAD // products), sum(bytes) + 64 * tables)
 
 
 def _tiles_and_panels(tiling: Tiling, m: int, n: int) -> tuple[int, int]:

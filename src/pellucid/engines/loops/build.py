@@ -9,12 +9,14 @@ which `nest` arranges into loops.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final, cast
 
 from pellucid.core.dtype import DType, int64
 from pellucid.core.shape import static_shape
+from pellucid.engines.loops import windows
 from pellucid.engines.loops.ir import (
     Accumulator,
     Affine,
@@ -41,6 +43,7 @@ from pellucid.engines.loops.space import (
     dot,
     plus,
     row_major,
+    times,
     unflatten,
     variable,
 )
@@ -130,7 +133,7 @@ class Writer:
         self.axes = tuple(Axis(name, size) for name, size in self.extents.items())
         self.lines: list[Line] = []
         self.arrays: dict[str, tuple[DType, bytes]] = {}
-        self.groups: dict[tuple[Any, ...], Group] = {}
+        self.groups: dict[Hashable, Group] = {}
         self._known: dict[Any, str] = {}
 
     def write(self) -> Draft:
@@ -175,6 +178,19 @@ class Writer:
             return where
         splittable = frozenset(axis.name for axis in self.axes)
         return unflatten(where, shape, Division(self.extents, splittable, self._divide))
+
+    def placed_within(self, index: Affine, shape: tuple[int, ...]) -> Place:
+        """An index along one axis as a place in the `shape` that the axis is made of."""
+        splittable = frozenset(axis.name for axis in self.axes)
+        return unflatten(index, shape, Division(self.extents, splittable, self._divide))
+
+    def reduction(self, key: Hashable, rows: tuple[Axis, ...]) -> list[Accumulator]:
+        """The results, to be added to, of a reduction over `rows` of elements beside each other."""
+        if key not in self.groups:
+            self.groups[key] = Group(rows, None)
+            self.lines.append(self.groups[key])
+            self.extents |= {axis.name: cast(int, axis.extent) for axis in rows}
+        return self.groups[key].results
 
     def address(self, value: Value, where: Where) -> Affine:
         """How far from the start of an input the element at a place lies."""
@@ -307,13 +323,14 @@ def _contraction(writer: Writer, node: Node, value: Value, where: Where) -> str:
         loads.append(writer.view(operand, index))
     result = writer.name("s")
     wide = accumulation_dtype(value.dtype)
-    writer.lines.append(_one_axis(Contract(result, wide, Axis("k", 1), *loads), axes))
+    writer.lines.append(_one_axis(Contract(result, wide, axes, *loads)))
     narrow = Apply("cast", (result,))
     return result if wide is value.dtype else writer.let(value.dtype, narrow)
 
 
-def _one_axis(contract: Contract, axes: tuple[Axis, ...]) -> Contract:
-    """The contraction with `axes` as the one axis k; raises ScatteredAxes where they cannot be."""
+def _one_axis(contract: Contract) -> Contract:
+    """The contraction with one axis k for all; raises ScatteredAxes where they cannot be."""
+    axes = contract.axes
     loads: list[Load] = []
     for side, load in enumerate((contract.lhs, contract.rhs)):
         steps = [cast(int, load.index.coefficient(axis.name)) for axis in axes]
@@ -325,7 +342,74 @@ def _one_axis(contract: Contract, axes: tuple[Axis, ...]) -> Contract:
         others = Affine(tuple(t for t in load.index.terms if t[0] not in names), load.index.offset)
         loads.append(Load(load.buffer, plus(others, variable("k", steps[-1] if axes else 0))))
     count = math.prod(cast(int, axis.extent) for axis in axes)
-    return Contract(contract.name, contract.dtype, Axis("k", count), *loads)
+    return Contract(contract.name, contract.dtype, (Axis("k", count),), *loads)
+
+
+def _convolution(writer: Writer, node: Node, value: Value, where: Where) -> str:
+    """A contraction over window and channels, of an operand without padding and dilation."""
+    lhs, rhs = node.operands
+    window = sizes_of(rhs)[:-1]
+    if not math.prod((*window, *sizes_of(lhs))):
+        return writer.let(value.dtype, Const(_zero(value.dtype)))
+    place = writer.placed(where, sizes_of(value))
+    inside = tuple(Axis(f"k{number}", size) for number, size in enumerate(window) if size != 1)
+    writer.extents |= {axis.name: cast(int, axis.extent) for axis in inside}
+    at = tuple(variable(f"k{n}") if size != 1 else ZERO for n, size in enumerate(window))
+    left, right = writer.view(lhs, _seen(writer, node, place, at)), (*at, place[-1])
+    result, wide = writer.name("s"), accumulation_dtype(value.dtype)
+    axes = (inside[-1], *inside[:-1]) if _channels_first(node, window) else inside
+    contract = Contract(result, wide, axes, left, writer.view(rhs, right))
+    writer.lines.append(_merged_axes(contract))
+    narrow = Apply("cast", (result,))
+    return result if wide is value.dtype else writer.let(value.dtype, narrow)
+
+
+def _channels_first(node: Node, window: tuple[int, ...]) -> bool:
+    return bool(node.attr("channels_outer")) and window[-1] != 1
+
+
+def _seen(writer: Writer, node: Node, place: Place, at: Place) -> Place:
+    """Which element of lhs a place in the window meets."""
+    lhs, rhs = node.operands
+    steps = zip(place[1:-1], at, node.attr("strides"), node.attr("rhs_dilation"), strict=False)
+    positions = [plus(times(o, stride), times(w, step)) for o, w, stride, step in steps]
+    groups, batches = node.attr("feature_groups"), node.attr("batch_groups")
+    each = sizes_of(rhs)[-1] // (groups * batches)
+    group, _ = writer.placed_within(place[-1], (groups * batches, each))
+    batch, channel = place[0], at[-1]
+    if batches > 1:
+        batch = plus(times(group, sizes_of(lhs)[0] // batches), batch)
+    elif groups > 1:
+        channel = plus(times(group, sizes_of(rhs)[-2]), channel)
+    return (batch, *positions, channel)
+
+
+def _merged_axes(contract: Contract) -> Contract:
+    """The contraction over as few axes as can be; raises ScatteredAxes if rhs has no one step."""
+    loads, kept = [contract.lhs, contract.rhs], list[Axis]()
+    for inner in contract.axes:
+        outer = kept[-1] if kept else None
+        steps = [cast(int, load.index.coefficient(inner.name)) for load in loads]
+        size = cast(int, inner.extent)
+        if outer is None or any(
+            load.index.coefficient(outer.name) != size * step
+            for load, step in zip(loads, steps, strict=True)
+        ):
+            kept.append(inner)
+            continue
+        gone = {outer.name}
+        loads = [Load(load.buffer, _without(load.index, gone)) for load in loads]
+        kept[-1] = Axis(inner.name, size * cast(int, outer.extent))
+    for outer, inner in pairwise(kept):
+        step = cast(int, loads[1].index.coefficient(inner.name)) * cast(int, inner.extent)
+        if loads[1].index.coefficient(outer.name) != step:
+            raise ScatteredAxes(1)
+    axes = tuple(kept) or (Axis("k", 1),)
+    return Contract(contract.name, contract.dtype, axes, *loads)
+
+
+def _without(index: Affine, names: set[str]) -> Affine:
+    return Affine(tuple(term for term in index.terms if term[0] not in names), index.offset)
 
 
 def _reduce(writer: Writer, node: Node, value: Value, where: Where) -> str:
@@ -391,4 +475,10 @@ _RULES: Final[dict[str, Rule]] = {
     "dot_general": _contraction,
     "sum": _reduce,
     "max": _reduce,
+    "convolution": _convolution,
+    "window_sum": windows.window_sum,
+    "window_max": windows.window_max,
+    "window_argmax": windows.window_argmax,
+    "window_pick": windows.window_pick,
+    "window_scatter": windows.window_scatter,
 }

@@ -72,9 +72,10 @@ class _Generaliser:
                 return Loop(self._axis(axis), self.block(body))
             case Store():
                 return replace(statement, index=self._index(statement.index))
-            case Contract(_, _, axis, lhs, rhs):
+            case Contract(_, _, axes, lhs, rhs):
                 left, right = (replace(x, index=self._index(x.index)) for x in (lhs, rhs))
-                return replace(statement, axis=self._axis(axis), lhs=left, rhs=right)
+                inside = tuple(self._axis(axis) for axis in axes)
+                return replace(statement, axes=inside, lhs=left, rhs=right)
             case Reduce():
                 return self._reduce(statement)
             case Let():

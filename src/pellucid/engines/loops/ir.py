@@ -204,16 +204,16 @@ class Reduce:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """The sum over `axis` of lhs x rhs, in `dtype`, as multiply-add chains.
+    """The sum over `axes`, row-major, of lhs x rhs, in `dtype`, as multiply-add chains.
 
-    K elements are cut into n = ceil(K / 512) chunks of ceil(ceil(K / n) / 8) * 8; in each a chain
-    acc = fma(lhs, rhs, acc) runs from +0.0 in increasing order; the chunks' results are added in
-    order. K = 0 gives 0.
+    Along several axes rhs still moves by one step from each k to the next. K elements are cut into
+    n = ceil(K / 512) chunks of ceil(ceil(K / n) / 8) * 8; in each a chain acc = fma(lhs, rhs, acc)
+    runs from +0.0 in increasing order; the chunks' results are added in order. K = 0 gives 0.
     """
 
     name: str
     dtype: DType
-    axis: Axis
+    axes: tuple[Axis, ...]
     lhs: Load
     rhs: Load
 
@@ -288,7 +288,8 @@ def used_names(statement: Let | Store | Contract) -> tuple[str, ...]:
         case Store():
             return (*used, statement.value)
         case Contract():
-            return tuple(name for name in used if name != statement.axis.name)
+            inside = [axis.name for axis in statement.axes]
+            return tuple(name for name in used if name not in inside)
 
 
 def _operands(value: Expression) -> tuple[str, ...]:

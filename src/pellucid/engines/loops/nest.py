@@ -52,8 +52,20 @@ def nest(
     names = {axis.name: _loop_name(at) for at, axis in enumerate(axes)}
     lines = tuple(_substitute(line, lambda index: _renamed(index, names)) for line in lines)
     axes = tuple(Axis(names[axis.name], axis.extent) for axis in axes)
-    body = _Placer(lines).place(axes if order is None else order(axes))
+    axes = _by_lhs(axes, lines) if order is None else order(axes)
+    body = _Placer(lines).place(axes)
     return Kernel(name, (), draft.buffers, body)
+
+
+def _by_lhs(axes: tuple[Axis, ...], lines: tuple[Line, ...]) -> tuple[Axis, ...]:
+    """Loops in row-major order of lhs, where a contraction has several axes: neighbours in memory
+    become rows beside each other. The last loop, along which the result lies, stays.
+    """
+    for line in lines:
+        if isinstance(line, Contract) and len(line.axes) > 1 and axes:
+            steps = line.lhs.index.coefficient
+            return (*sorted(axes[:-1], key=lambda axis: -_times(1, steps(axis.name))), axes[-1])
+    return axes
 
 
 def _loop_name(at: int) -> str:

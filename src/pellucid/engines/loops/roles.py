@@ -28,18 +28,37 @@ LHS, RHS = "lhs", "rhs"
 BLOCK, GROUP = "block", "group"
 """The size parameters of a generic contraction that say how much a task takes."""
 
+ROWS, DEPTH = "rows", "depth"
+"""Those that say how many m's and k's there are, where each is several loops."""
+
 
 @dataclass(frozen=True, slots=True)
 class Roles:
     """A contraction with its loops sorted; a missing m or n has extent 1.
 
-    `batch` also holds loops over m or n beyond one.
+    `batch` also holds loops over n beyond one, and those over m where k is one axis. A contraction
+    over several axes is `windowed`: its `rows`, row-major, are all the loops over m.
     """
 
     contract: Contract
     batch: tuple[Axis, ...]
-    m: Axis
+    rows: tuple[Axis, ...]
     n: Axis
+
+    @property
+    def m(self) -> Axis:
+        """The one loop over m, or the last of them."""
+        return self.rows[-1]
+
+    @property
+    def k(self) -> Axis:
+        """The one axis of the contraction, or the last of them."""
+        return self.contract.axes[-1]
+
+    @property
+    def windowed(self) -> bool:
+        """Whether lhs is found by tables, not by one step for m and one for k."""
+        return len(self.contract.axes) > 1
 
 
 def has_contraction(kernel: Kernel) -> bool:
@@ -54,7 +73,7 @@ def orient(kernel: Kernel) -> tuple[Kernel, tuple[str, str]]:
     """
     contract = _contract(kernel)
     left, right = contract.lhs, contract.rhs
-    if _runs_along(kernel, left, right):
+    if len(contract.axes) == 1 and _runs_along(kernel, left, right):
         left, right = right, left
     new = replace(contract, lhs=replace(left, buffer=LHS), rhs=replace(right, buffer=RHS))
     touched = {s.buffer for s in nested(kernel.body) if isinstance(s, Store)} | {
@@ -78,9 +97,9 @@ def sort_loops(kernel: Kernel) -> Roles:
     left, right = _moving(axes, contract.lhs), _moving(axes, contract.rhs)
     rows = [axis for axis in left if axis not in right]
     columns = [axis for axis in right if axis not in left]
-    m = rows[-1] if rows else Axis("m_one", 1)
+    mine = tuple(rows if len(contract.axes) > 1 else rows[-1:]) or (Axis("m_one", 1),)
     n = columns[-1] if columns else Axis("n_one", 1)
-    return Roles(contract, tuple(axis for axis in axes if axis not in (m, n)), m, n)
+    return Roles(contract, tuple(axis for axis in axes if axis not in (*mine, n)), mine, n)
 
 
 def _contract(kernel: Kernel) -> Contract:

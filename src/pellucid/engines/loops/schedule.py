@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from pellucid.core.dtype import DType, bool_
+from pellucid.core.dtype import DType, bool_, int64
 from pellucid.engines.loops.ir import (
     LANES,
     Apply,
@@ -28,6 +28,7 @@ from pellucid.engines.loops.ir import (
     Statement,
     Store,
     nested,
+    used_names,
 )
 
 TASK_WORK = 1 << 17
@@ -135,16 +136,40 @@ def by_fours(random: Expression, axis: str) -> bool:
 
 
 def lane_count(kernel: Kernel, vector_bits: int) -> int:
-    """How many elements a vector holds: as many as fit of the widest dtype that is computed."""
-    widths = [8]
+    """How many elements a vector holds: as many as fit of the widest dtype that is computed.
+
+    What is the same in all lanes does not count: it is computed once.
+    """
+    widths, moving = [8], _vector_names(kernel)
     for statement in nested(kernel.body):
         if isinstance(statement, Let) and not isinstance(statement.value, Quotient | Remainder):
+            if isinstance(statement.value, Index) and not moving & set(used_names(statement)):
+                continue
+            if statement.dtype is int64 and not moving & set(used_names(statement)):
+                continue
             widths.append(register_bits(statement.dtype))
             if isinstance(statement.value, Random | Index):
                 widths.append(32)
         elif isinstance(statement, Reduce):
             widths += [register_bits(result.dtype) for result in statement.results]
     return min(LANES, vector_bits // max(widths))
+
+
+def _vector_names(kernel: Kernel) -> set[str]:
+    """The axes that may run over lanes, and the variables that differ along them."""
+    loops = _loops(kernel.body)
+    found = {reduce.axes[-1].name for reduce in _columns(kernel)}
+    found |= {_vector_loop(loops).axis.name} if loops else set()
+    for statement in nested(kernel.body):
+        match statement:
+            case Let() if found & set(used_names(statement)):
+                found.add(statement.name)
+            case Reduce():
+                # Its results differ if its elements do, which come after it in this order.
+                found |= {result.name for result in statement.results}
+            case _:
+                pass
+    return found
 
 
 def _loops(body: tuple[Statement, ...]) -> list[Loop]:

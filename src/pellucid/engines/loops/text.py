@@ -109,9 +109,9 @@ def _block(statements: tuple[Statement, ...], indent: str) -> Iterator[str]:
             case Loop(axis, body):
                 yield f"{indent}for {axis.name} < {axis.extent}"
                 yield from _block(body, indent + "  ")
-            case Contract(name, dtype, axis, lhs, rhs):
+            case Contract(name, dtype, axes, lhs, rhs):
                 pair = f"{lhs.buffer}[{lhs.index}] * {rhs.buffer}[{rhs.index}]"
-                over = f"{axis.name} < {axis.extent}"
+                over = ", ".join(f"{axis.name} < {axis.extent}" for axis in axes)
                 yield f"{indent}contract {name}: {dtype} over {over} of {pair}"
             case Reduce():
                 yield indent + _reduce_head(statement)
@@ -189,9 +189,10 @@ def _parse_store(groups: Groups, body: Body) -> Store:
 
 
 def _parse_contract(groups: Groups, body: Body) -> Contract:
-    name, dtype, axis, lhs, lhs_index, rhs, rhs_index = groups
+    name, dtype, over, lhs, lhs_index, rhs, rhs_index = groups
     left, right = Load(lhs, _parse_affine(lhs_index)), Load(rhs, _parse_affine(rhs_index))
-    return Contract(name, named_dtype(dtype), _parse_axis(axis), left, right)
+    axes = tuple(_parse_axis(text) for text in over.split(", "))
+    return Contract(name, named_dtype(dtype), axes, left, right)
 
 
 def _parse_reduce(groups: Groups, body: Body) -> Reduce:
@@ -215,7 +216,7 @@ def _parse_let(groups: Groups, body: Body) -> Let:
 _STATEMENTS: dict[str, Callable[[Groups, Body], Statement]] = {
     r"for (\w+ < \w+)": _parse_loop,
     r"store (\w+)\[(.*)\] = (\w+)": _parse_store,
-    r"contract (\w+): (\w+) over (\w+ < \w+) of (\w+)\[(.*?)\] \* (\w+)\[(.*?)\]": _parse_contract,
+    r"contract (\w+): (\w+) over (.+?) of (\w+)\[(.*?)\] \* (\w+)\[(.*?)\]": _parse_contract,
     r"reduce (.*) over (.*) by (lanes|chain) in ([\w ]+?)(?: part (\w+))?": _parse_reduce,
     r"(\w+): (\w+) = (.*)": _parse_let,
 }

@@ -1,0 +1,152 @@
+"""Are convolutions and poolings right and reproducible where they are large? Bits and kernels."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pellucid.core.dtype import bfloat16, float32
+from pellucid.engines import find_engine
+from pellucid.engines.cpu.rules import realise
+from pellucid.engines.llvm.target import AVX2, host_isa
+from pellucid.engines.loops.text import parse_kernel, print_kernel
+from pellucid.ir.build import building
+from pellucid.ir.graph import Graph, TensorType
+from pellucid.ops.control import evaluate
+from pellucid.ops.convolution import convolution, plain_attrs
+from pellucid.ops.elementwise import add, maximum
+from pellucid.ops.movement import broadcast, full_like
+from pellucid.ops.reduce_window import window_max, window_sum
+from pellucid.passes.pipeline import optimize
+from pellucid.transforms import vjp
+from tests.engines.executing import run_compiled, run_launched
+from tests.graphs import same_bits
+
+ROOT = Path(__file__).parent.parent.parent
+POOL: dict[str, Any] = {"window": (2, 2), "strides": (2, 2), "padding": ((0, 0), (0, 0))}
+SAME: dict[str, Any] = plain_attrs(2) | {"padding": ((1, 1), (1, 1))}
+
+
+def layer(attrs: dict[str, Any], *shapes: tuple[int, ...], dtype: Any = float32) -> Graph:
+    """relu(convolution + bias), pooled."""
+    with building() as builder:
+        x, w, b = (builder.input(TensorType(dtype, shape)) for shape in shapes)
+        y = convolution(x, w, **attrs)
+        y = add(y, broadcast(b, shape=y.shape, axes=(y.tensor.rank - 1,)))
+        y = maximum(y, full_like(y, 0.0))
+        return builder.graph([window_max(y, **POOL), y])
+
+
+def operands(graph: Graph) -> tuple[Any, ...]:
+    """Seeded normal numbers."""
+    rng = np.random.default_rng(0)
+    types = [value.tensor for value in graph.inputs]
+    return tuple(rng.normal(size=type.shape).astype(type.dtype.numpy) for type in types)
+
+
+FORMS: list[tuple[dict[str, Any], tuple[tuple[int, ...], ...]]] = [
+    (SAME, ((3, 14, 13, 8), (3, 3, 8, 40), (40,))),
+    (plain_attrs(2) | {"strides": (2, 1)}, ((2, 17, 9, 70), (3, 3, 70, 16), (16,))),
+    (plain_attrs(2), ((4, 16, 16, 1), (3, 3, 1, 32), (32,))),
+    (SAME | {"feature_groups": 2}, ((2, 8, 8, 6), (3, 3, 3, 10), (10,))),
+    (plain_attrs(2) | {"rhs_dilation": (2, 2)}, ((2, 12, 12, 5), (3, 3, 5, 1), (1,))),
+    (plain_attrs(2), ((2, 6, 6, 5), (1, 1, 5, 7), (7,))),
+]
+
+
+@pytest.mark.parametrize("number", range(len(FORMS)))
+def test_layer_and_its_gradient_are_near_the_reference(number: int) -> None:
+    attrs, shapes = FORMS[number]
+    graph = layer(attrs, *shapes)
+    back = vjp(graph, (0, 1, 2))
+    arrays = operands(back)
+    found = run_compiled(find_engine("cpu"), optimize(back), arrays)
+    for got, want in zip(found, evaluate(back, arrays), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("number", range(len(FORMS)))
+def test_launched_compiled_and_fused_have_the_same_bits(number: int) -> None:
+    attrs, shapes = FORMS[number]
+    cpu = find_engine("cpu")
+    back = vjp(layer(attrs, *shapes), (0, 1, 2))
+    arrays = operands(back)
+    wanted = run_launched(cpu, back, arrays)
+    assert all(map(same_bits, run_compiled(cpu, back, arrays), wanted))
+    assert all(map(same_bits, run_compiled(cpu, optimize(back), arrays), wanted))
+
+
+def test_bits_of_one_thread_are_those_of_three() -> None:
+    assert digest_in_child(PELLUCID_THREADS="1") == digest_in_child(PELLUCID_THREADS="3")
+
+
+def test_bits_of_older_vectors_are_those_of_newer_ones() -> None:
+    if host_isa().name == "sse2":
+        pytest.skip("this machine has only the oldest class")
+    assert digest_in_child() == digest_in_child(PELLUCID_ISA="avx2")
+
+
+def test_bias_and_relu_are_part_of_the_convolutions_kernel() -> None:
+    graph = optimize(layer(plain_attrs(2), (2, 8, 8, 3), (3, 3, 3, 4), (4,)))
+    assert [node.op.name for node in graph.nodes] == ["fusion", "window_max"]
+    assert len(realise(graph.nodes[0], AVX2).calls) == 1
+
+
+def test_only_padding_is_copied_never_a_window() -> None:
+    graph = optimize(layer(SAME, (2, 8, 8, 3), (3, 3, 3, 4), (4,)))
+    assert realise(graph.nodes[0], AVX2).temporaries == (2 * 10 * 10 * 3 * 4,)
+
+
+def test_window_of_one_is_a_plain_product() -> None:
+    graph = layer(plain_attrs(2), (2, 8, 8, 3), (1, 1, 3, 4), (4,))
+    (call,) = realise(graph.nodes[0], AVX2).calls
+    assert "over k2 < 3" in print_kernel(call.kernel)
+    assert "for i < 128" in print_kernel(call.kernel)
+
+
+def test_kernels_over_windows_parse_from_their_text() -> None:
+    graph = layer(SAME | {"strides": (2, 2)}, (2, 8, 8, 3), (3, 3, 3, 4), (4,))
+    for node in graph.nodes:
+        for call in realise(node, AVX2).calls:
+            assert parse_kernel(print_kernel(call.kernel)) == call.kernel
+
+
+def test_large_windows_are_shared_by_threads_with_the_same_bits() -> None:
+    attrs = {"window": (600, 600), "strides": (1, 1), "padding": ((0, 0), (0, 0))}
+    with building() as builder:
+        x = builder.input(TensorType(float32, (1, 600, 600, 3)))
+        graph = builder.graph([window_sum(x, **attrs, lhs_dilation=(1, 1)), window_max(x, **attrs)])
+    arrays = operands(graph)
+    found = run_compiled(find_engine("cpu"), graph, arrays)
+    assert all(map(same_bits, found, run_launched(find_engine("cpu"), graph, arrays)))
+    np.testing.assert_allclose(found[0], arrays[0].sum((1, 2), keepdims=True), rtol=1e-3, atol=0.1)
+    assert same_bits(found[1], arrays[0].max((1, 2), keepdims=True))
+
+
+def digest() -> str:
+    """One SHA-256 over layers and their gradients."""
+    sums = hashlib.sha256()
+    for attrs, shapes in FORMS[:4]:
+        for dtype in (float32, bfloat16):
+            back = optimize(vjp(layer(attrs, *shapes, dtype=dtype), (0, 1, 2)))
+            for array in run_compiled(find_engine("cpu"), back, operands(back)):
+                sums.update(array.tobytes())
+    return sums.hexdigest()
+
+
+def digest_in_child(**settings: str) -> str:
+    """The digest computed by a fresh process with these settings."""
+    paths = os.pathsep.join((str(ROOT / "src"), str(ROOT)))
+    environment = {**os.environ, "PYTHONPATH": paths, **settings}
+    body = "from tests.engines.test_convolutions import digest; print(digest())"
+    command = [sys.executable, "-c", body]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
