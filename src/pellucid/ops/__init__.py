@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pellucid.ops import contract, control, elementwise, movement, random, reduce
+from pellucid.ops import contract, control, elementwise, index, movement, parts, random, reduce
 from pellucid.ops.define import REGISTRY, Op, lookup
 
 __all__ = [
@@ -11,8 +11,10 @@ __all__ = [
     "contract",
     "control",
     "elementwise",
+    "index",
     "lookup",
     "movement",
+    "parts",
     "random",
     "reduce",
 ]

@@ -23,7 +23,13 @@ from pellucid.core.dtype import DType
 from pellucid.core.shape import Axes
 from pellucid.engines.base import Layout, layout, unsupported
 from pellucid.engines.cpu.pool import Step, Steps, pool
-from pellucid.engines.cpu.rules import ENGINE, UNSUPPORTED, kernel_name, supported_ops
+from pellucid.engines.cpu.rules import (
+    ENGINE,
+    UNSUPPORTED,
+    kernel_name,
+    supported_ops,
+    write_order,
+)
 from pellucid.engines.llvm import cache as code_cache
 from pellucid.engines.llvm.contract import plan_contraction
 from pellucid.engines.llvm.jit import Code
@@ -39,6 +45,7 @@ from pellucid.engines.loops.nest import nest
 from pellucid.engines.loops.parts import partial_bytes, split_reduction
 from pellucid.engines.loops.roles import BLOCK, GROUP, Roles, has_contraction, orient, sort_loops
 from pellucid.engines.loops.schedule import TASKS_PER_THREAD, arrange, schedule, share_out, work
+from pellucid.engines.loops.target import WRITTEN, Write, writes
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph
 from pellucid.ops.define import Op
@@ -78,8 +85,14 @@ def launcher(
     if op.name not in supported_ops() or op.name == "fusion":
         why = UNSUPPORTED.get(op.name, "only single ops with a rule are launched")
         raise unsupported(ENGINE, op.name, why)
+    types = tuple(operand.type for operand in operands)
+    (result,) = op.result_types(types, attrs)
+    if op.name in WRITTEN:
+        turns = writes(op.name, attrs, types, result)
+        return _written(op.name, turns, operands, layout(result), isa or host_isa())
+    if op.name == "reverse":
+        return _reversed(attrs["axes"], operands, layout(result), isa or host_isa())
     graph = _graph(op, attrs, operands)
-    (result,) = op.result_types(tuple(operand.type for operand in operands), attrs)
     return _ready(graph, operands, layout(result), isa or host_isa())
 
 
@@ -174,6 +187,51 @@ def _extent(axis: Axis) -> int:
     return axis.extent
 
 
+def _written(
+    name: str, turns: tuple[Write, ...], operands: tuple[Layout, ...], result: Layout, isa: Isa
+) -> EagerLaunch:
+    """The turns in which one op fills its result; each with the operands that it reads."""
+    steps: list[Step] = []
+    codes: list[Code] = []
+    for number, write in enumerate(turns):
+        strides = tuple(operands[read.operand].strides for read in write.reads)
+        plan = draft(write.graph, strides, write.target)
+        kernel = nest(f"{name}_{number}", plan, write_order(write.target))
+        pairs = zip(write.reads, strides, strict=True)
+        sources = [
+            (read.operand, read.skipped(steps) * operands[read.operand].dtype.bytes)
+            for read, steps in pairs
+        ]
+        share = share_out(kernel)
+        ready = _loops(kernel, share.block, share.count, isa)
+        target = (len(operands), write.skipped * result.dtype.bytes)
+        steps.append(_step(ready, (*sources, target)))
+        codes.append(ready.code)
+    return _InTurn(result, steps, codes)
+
+
+def _reversed(axes: Axes, operands: tuple[Layout, ...], result: Layout, isa: Isa) -> EagerLaunch:
+    """A copy that begins at the last element and walks back."""
+    (operand,) = operands
+    if not prod(result.shape):
+        return _Nothing(result)
+    each = list(enumerate(zip(operand.shape, operand.strides, strict=True)))
+    strides = tuple(-step if axis in axes else step for axis, (_, step) in each)
+    last = sum((size - 1) * step for axis, (size, step) in each if axis in axes)
+    with building() as builder:
+        graph = builder.graph([builder.input(operand.type)])
+    kernel = nest("reverse", draft(graph, (strides,)), arrange)
+    share = share_out(kernel)
+    ready = _loops(kernel, share.block, share.count, isa)
+    step = _step(ready, ((0, last * operand.dtype.bytes), (1, 0)))
+    return _InTurn(result, [step], [ready.code])
+
+
+def _step(ready: _Ready, arguments: tuple[tuple[int, int], ...]) -> Step:
+    address = ready.code[ready.name]
+    return Step(address, arguments, ready.sizes, ready.tasks, ready.tasks_per_thread)
+
+
 @cache
 def _compiled(kernel: Kernel, isa: Isa) -> Code:
     return code_cache.load(lower(kernel, isa), isa, (kernel.name,))
@@ -237,6 +295,21 @@ class _Shared:
 
     def __call__(self, *addresses: int) -> None:
         bases = array("q", addresses + self._constants)
+        pool().run(self._steps, bases.buffer_info()[0])
+
+
+class _InTurn:
+    """Kernels that fill one result, each on the operands that it reads."""
+
+    __slots__ = ("_keep", "_steps", "result")
+
+    def __init__(self, result: Layout, steps: list[Step], codes: list[Code]) -> None:
+        self.result = result
+        self._keep = codes
+        self._steps = Steps(steps)
+
+    def __call__(self, *addresses: int) -> None:
+        bases = array("q", addresses)
         pool().run(self._steps, bases.buffer_info()[0])
 
 

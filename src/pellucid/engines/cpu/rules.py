@@ -7,6 +7,7 @@ reduction with few results is shared by threads through its chunks.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Final, Literal
@@ -19,11 +20,13 @@ from pellucid.engines.llvm.elementwise import supports
 from pellucid.engines.llvm.lower import lower
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.loops.build import ScatteredAxes, draft, sizes_of
-from pellucid.engines.loops.ir import Kernel
+from pellucid.engines.loops.ir import Axis, Kernel
 from pellucid.engines.loops.nest import nest
 from pellucid.engines.loops.parts import partial_bytes, split_reduction
 from pellucid.engines.loops.roles import has_contraction, orient
 from pellucid.engines.loops.schedule import TASKS_PER_THREAD, arrange, schedule, share_out
+from pellucid.engines.loops.space import row_major
+from pellucid.engines.loops.target import WRITTEN, Target, writes
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, Node, TensorType, Value
 from pellucid.ops.define import REGISTRY, lookup
@@ -35,8 +38,9 @@ UNSUPPORTED: Final[dict[str, str]] = {}
 """Ops of the registry that this engine cannot run, and why."""
 
 STRUCTURAL: Final = (
-    "constant", "iota", "random_bits", "broadcast", "transpose", "reshape", "sum", "max",
-    "dot_general", "stop_gradient", "fusion",
+    "constant", "iota", "random_bits", "broadcast", "transpose", "reshape", "slice",
+    "reverse", "gather", "dynamic_slice", "sum", "prod", "max", "min", "dot_general",
+    "stop_gradient", "fusion", *WRITTEN,
 )  # fmt: skip
 """The ops that are not one scalar op an element."""
 
@@ -49,10 +53,14 @@ _KINDS: Final[dict[str, Kind]] = {
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """A buffer of a kernel: operand or result `index` of the node, or one made for this node."""
+    """A buffer of a kernel: operand or result `index` of the node, or one made for this node.
+
+    It begins `offset` bytes into that.
+    """
 
     kind: Kind
     index: int
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +131,8 @@ _QUIET = ("constant", "broadcast", "reshape", "stop_gradient")
 
 
 def _realised(graph: Graph, isa: Isa) -> Realisation:
+    if graph.nodes and graph.nodes[-1].op.name in WRITTEN:
+        return Realisation(tuple(_written(graph, isa)))
     try:
         return _kernels(graph, isa)
     except ScatteredAxes as scattered:
@@ -140,6 +150,29 @@ def _kernels(graph: Graph, isa: Isa) -> Realisation:
         return Realisation((_loops(kernel, isa),), (), plan.arrays)
     temporaries = partial_bytes(split[0])
     return Realisation(tuple(_loops(part, isa) for part in split), temporaries, plan.arrays)
+
+
+def _written(graph: Graph, isa: Isa) -> Iterator[KernelCall]:
+    """The turns in which one op fills its result."""
+    (node,), (result,) = graph.nodes, graph.outputs
+    operands = tuple(operand.tensor for operand in node.operands)
+    name = node.op.name
+    for number, write in enumerate(writes(name, dict(node.attrs), operands, result.tensor)):
+        shapes = [sizes_of(node.operands[read.operand]) for read in write.reads]
+        strides = [row_major(shape) for shape in shapes]
+        plan = draft(write.graph, tuple(strides), write.target)
+        call = _loops(nest(f"{name}_{number}", plan, write_order(write.target)), isa)
+        whose = {Argument("result", 0): Argument("result", 0, write.skipped * result.dtype.bytes)}
+        for at, (read, steps) in enumerate(zip(write.reads, strides, strict=True)):
+            source = graph.inputs.index(node.operands[read.operand])
+            skipped = read.skipped(steps) * operands[read.operand].dtype.bytes
+            whose[Argument("operand", at)] = Argument("operand", source, skipped)
+        yield replace(call, arguments=tuple(whose[one] for one in call.arguments))
+
+
+def write_order(target: Target) -> Callable[[tuple[Axis, ...]], tuple[Axis, ...]] | None:
+    """How the loops of a write may be ordered: not at all where their order has a meaning."""
+    return None if target.ordered else arrange
 
 
 def _loops(kernel: Kernel, isa: Isa) -> KernelCall:

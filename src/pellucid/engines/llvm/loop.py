@@ -15,7 +15,7 @@ from pellucid.engines.llvm.scope import Scope, Vector, prefix
 from pellucid.engines.llvm.sizes import Number
 from pellucid.engines.llvm.text import Function, Module
 from pellucid.engines.llvm.types import I64, PTR, VOID, Value
-from pellucid.engines.loops.ir import Kernel, Let, Loop, Reduce, Size, Statement, Store
+from pellucid.engines.loops.ir import Kernel, Let, Loop, Reduce, Size, Statement, Store, Update
 
 PARAMETERS = (("pointers", PTR), ("sizes", PTR), ("lo", I64), ("hi", I64), ("context", PTR))
 """What every kernel is called with."""
@@ -54,6 +54,8 @@ def emit(scope: Scope, statements: tuple[Statement, ...]) -> None:
                 scope.let(statement)
             case Store():
                 scope.store(statement)
+            case Update():
+                scope.update(statement)
             case Loop():
                 _loop(scope, statement)
             case Reduce():

@@ -16,6 +16,7 @@ from pellucid.engines.loops.ir import (
     Axis,
     Const,
     Contract,
+    Extent,
     Kernel,
     Let,
     Loop,
@@ -25,6 +26,7 @@ from pellucid.engines.loops.ir import (
     Size,
     Statement,
     Store,
+    Update,
 )
 
 
@@ -70,7 +72,7 @@ class _Generaliser:
         match statement:
             case Loop(axis, body):
                 return Loop(self._axis(axis), self.block(body))
-            case Store():
+            case Store() | Update():
                 return replace(statement, index=self._index(statement.index))
             case Contract(_, _, axis, lhs, rhs):
                 left, right = (replace(x, index=self._index(x.index)) for x in (lhs, rhs))
@@ -96,6 +98,8 @@ class _Generaliser:
         value = let.value
         if isinstance(value, Const | Apply):
             return let
+        if isinstance(value, Extent):
+            return replace(let, value=Extent(self.parameter("n", value.size)))
         index = self._index(value.index)
         if isinstance(value, Quotient | Remainder):
             return replace(let, value=replace(value, index=index, by=self.parameter("d", value.by)))

@@ -21,6 +21,7 @@ from pellucid.engines.loops.ir import (
     Axis,
     Const,
     Contract,
+    Extent,
     Kernel,
     Let,
     Loop,
@@ -30,6 +31,7 @@ from pellucid.engines.loops.ir import (
     Size,
     Statement,
     Store,
+    Update,
     chunk_of,
     indexes,
     used_names,
@@ -144,10 +146,10 @@ def _without(index: Affine, name: str) -> Affine:
 def _substitute(line: Line, change: Callable[[Affine], Affine]) -> Line:
     match line:
         case Let(_, _, value):
-            if isinstance(value, Const | Apply):
+            if isinstance(value, Const | Apply | Extent):
                 return line
             return replace(line, value=replace(value, index=change(value.index)))
-        case Store():
+        case Store() | Update():
             return replace(line, index=change(line.index))
         case Contract(_, _, _, lhs, rhs):
             left, right = (replace(load, index=change(load.index)) for load in (lhs, rhs))
@@ -234,7 +236,7 @@ def _made(line: Line) -> tuple[str, ...]:
     match line:
         case Let() | Contract():
             return (line.name,)
-        case Store():
+        case Store() | Update():
             return ()
         case Group():
             return tuple(result.name for result in line.results)

@@ -27,6 +27,7 @@ from pellucid.engines.loops.ir import (
     Size,
     Statement,
     Store,
+    is_ordered,
     nested,
 )
 
@@ -86,6 +87,8 @@ def share_out(kernel: Kernel, values: Mapping[str, int] | None = None) -> Tasks:
     if not loops:
         return Tasks(1, 1)
     extent = _number(loops[0].axis.extent, values)
+    if is_ordered(loops[0]):
+        return Tasks(max(extent, 1), 1)
     turn = work(loops[0].body, values)
     block = max(1, -(-TASK_WORK // max(turn, 1)))
     if _vector_loop(loops) is loops[0] and not _columns(kernel):
@@ -172,6 +175,8 @@ def _vector_axes(kernel: Kernel, loops: list[Loop], lanes: int) -> Iterator[tupl
         yield reduce.axes[-1], lanes, copies if light else 1
     if loops and not columns:
         along = _vector_loop(loops)
+        if is_ordered(along):
+            return
         while isinstance(along.axis.extent, int) and lanes > along.axis.extent:
             lanes //= 2
         yield along.axis, lanes, _copies(along, lanes)
