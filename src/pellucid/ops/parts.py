@@ -11,7 +11,7 @@ Each one's derivative is made of the others: a slice's cotangent is padded back,
 
 # A card gives its lambdas their types, which pyright cannot see through Callable[..., Value].
 # pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
@@ -136,7 +136,6 @@ def _pad_reference(x: Array, *, value: str, low: Sizes, high: Sizes, interior: S
     kind = np.bool_ if x.dtype == np.bool_ else np.int64 if x.dtype.kind in "iu" else np.float64
     number: Any = value == "True" if kind is np.bool_ else kind(value)
     result = np.full(shape, number, x.dtype)
-    places: Array
     sources: list[Array] = []
     targets: list[Array] = []
     for (n, before, _, between), size in zip(parts, shape, strict=True):

@@ -137,10 +137,7 @@ def _view(
     if op is stop_gradient:
         return View(operands[0])
     if op is parts.slice:
-        old = operands[0].strides
-        strides = tuple(a * b for a, b in zip(old, attrs["strides"], strict=True))
-        first = sum(at * step for at, step in zip(attrs["start"], old, strict=True))
-        return View(layout(result, strides), first * result.dtype.bytes)
+        return _sliced(operands[0], result, attrs["start"], attrs["strides"])
     if op is movement.transpose:
         strides = operands[0].strides
         return View(layout(result, tuple(strides[axis] for axis in attrs["permutation"])))
@@ -154,6 +151,14 @@ def _view(
         found = _reshaped(operands[0], result)
         return None if found is None else View(found)
     return None
+
+
+def _sliced(
+    operand: Layout, result: TensorType, start: tuple[int, ...], steps: tuple[int, ...]
+) -> View:
+    first = sum(at * stride for at, stride in zip(start, operand.strides, strict=True))
+    strides = tuple(a * b for a, b in zip(operand.strides, steps, strict=True))
+    return View(layout(result, strides), first * result.dtype.bytes)
 
 
 def _reshaped(operand: Layout, result: TensorType) -> Layout | None:

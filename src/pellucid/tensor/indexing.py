@@ -5,7 +5,9 @@ out of range is an error where numbers are at hand. In a traced function, where 
 reads 0; a negative one counts from the end.
 """
 
-# pyright: reportPrivateUsage=false
+# A key may hold anything until it is looked at, and a slice has no types of its own.
+# pyright: reportPrivateUsage=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
 
 from __future__ import annotations
 
