@@ -185,6 +185,10 @@ if TYPE_CHECKING:
         squeeze,
         transpose,
     )
+    from pellucid.tensor.sorting import (
+        argsort,
+        sort,
+    )
     from pellucid.tensor.state import (
         Buffer,
         Parameter,
@@ -341,6 +345,8 @@ _HOMES: dict[str, tuple[str, str]] = {
     "reshape": ("pellucid.tensor.shaping", "reshape"),
     "squeeze": ("pellucid.tensor.shaping", "squeeze"),
     "transpose": ("pellucid.tensor.shaping", "transpose"),
+    "argsort": ("pellucid.tensor.sorting", "argsort"),
+    "sort": ("pellucid.tensor.sorting", "sort"),
     "Buffer": ("pellucid.tensor.state", "Buffer"),
     "Parameter": ("pellucid.tensor.state", "Parameter"),
     "Variable": ("pellucid.tensor.state", "Variable"),
@@ -387,6 +393,7 @@ __all__ = [
     "arange",
     "argmax",
     "argmin",
+    "argsort",
     "asarray",
     "astype",
     "bfloat16",
@@ -472,6 +479,7 @@ __all__ = [
     "roll",
     "set_threads",
     "sign",
+    "sort",
     "spec",
     "split",
     "sqrt",

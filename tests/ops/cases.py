@@ -293,6 +293,29 @@ def _indexing() -> dict[str, list[Case]]:
     return cases
 
 
+def _sorts() -> list[Case]:
+    shapes = [
+        ((7,), 0),
+        ((2, 70), 1),
+        ((9, 3), 0),
+        ((2, 5, 3), 1),
+        ((1,), 0),
+        ((0, 3), 1),
+        ((3, 0), 1),
+    ]
+    odd = np.asarray([1.0, np.nan, -0.0, 0.0, np.inf, -1.0, 0.0, -np.inf, np.nan, -0.0, 1.0])
+    arrays = [(numbers(d, s, 3), a) for d in DTYPES for s, a in shapes[:3]]
+    arrays += [(numbers(float32, s, 3), a) for s, a in shapes[3:]]
+    arrays += [(odd.astype(d.numpy), 0) for d in DTYPES if d.is_floating]
+    arrays += [(np.asarray([2**63, 0, 2**64 - 1, 5, 0], np.uint64), 0)]
+    arrays += [(np.asarray([-(2**63), 2**63 - 1, 0, -1], np.int64), 0)]
+    return [
+        Case(REGISTRY["argsort"], (x,), {"axis": axis, "descending": way})
+        for x, axis in arrays
+        for way in (False, True)
+    ]
+
+
 def places(
     size: int, shape: tuple[int, ...], kind: type[np.generic], seed: int, once: bool
 ) -> NDArray[Any]:
@@ -347,6 +370,6 @@ def _others() -> dict[str, list[Case]]:
 
 CASES: dict[str, list[Case]] = {
     **_elementwise(), **_movement(), **_reductions(), **_parts(), **_indexing(),
-    "dot_general": _contractions(), **_others(),
+    "argsort": _sorts(), "dot_general": _contractions(), **_others(),
 }  # fmt: skip
 """Every op's cases, by its name."""

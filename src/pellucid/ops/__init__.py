@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from pellucid.ops import contract, control, elementwise, index, movement, parts, random, reduce
+from pellucid.ops import (
+    contract,
+    control,
+    elementwise,
+    index,
+    movement,
+    parts,
+    random,
+    reduce,
+    sort,
+)
 from pellucid.ops.define import REGISTRY, Op, lookup
 
 __all__ = [
@@ -17,4 +27,5 @@ __all__ = [
     "parts",
     "random",
     "reduce",
+    "sort",
 ]

@@ -4,8 +4,8 @@ After `fuse` every node is either alone or a `fusion`, whose body is one kernel 
 
     loop      elementwise ops, random bits, reads at computed places and movement; all outputs have
               one shape
-    reduce    sums, products and extremes over the same axes of operands of one shape, with the elementwise ops
-              that only they use, and elementwise ops on their results
+    reduce    sums, products and extremes over the same axes of operands of one shape, with the
+              elementwise ops that only they use, and elementwise ops on their results
     contract  one dot_general, transposed views of its operands, and elementwise ops on its result
 
 Every kernel computes its body node by node, so no bit changes. A value that is used outside too

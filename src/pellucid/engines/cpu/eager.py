@@ -27,6 +27,7 @@ from pellucid.engines.cpu.rules import (
     ENGINE,
     UNSUPPORTED,
     kernel_name,
+    sort_bytes,
     supported_ops,
     write_order,
 )
@@ -40,6 +41,7 @@ from pellucid.engines.llvm.tiling import Cut, cut
 from pellucid.engines.llvm.types import I64, NULL, PTR, VOID, constant
 from pellucid.engines.loops.build import ScatteredAxes, draft
 from pellucid.engines.loops.generic import generalise
+from pellucid.engines.loops.into import draft_into, draft_sort
 from pellucid.engines.loops.ir import Axis, Kernel
 from pellucid.engines.loops.nest import nest
 from pellucid.engines.loops.parts import partial_bytes, split_reduction
@@ -93,6 +95,8 @@ def launcher(
     if op.name == "reverse":
         return _reversed(attrs["axes"], operands, layout(result), isa or host_isa())
     graph = _graph(op, attrs, operands)
+    if op.name == "argsort" and prod(operands[0].shape):
+        return _sorted(graph, operands, layout(result), isa or host_isa())
     return _ready(graph, operands, layout(result), isa or host_isa())
 
 
@@ -195,7 +199,7 @@ def _written(
     codes: list[Code] = []
     for number, write in enumerate(turns):
         strides = tuple(operands[read.operand].strides for read in write.reads)
-        plan = draft(write.graph, strides, write.target)
+        plan = draft_into(write.graph, strides, write.target)
         kernel = nest(f"{name}_{number}", plan, write_order(write.target))
         pairs = zip(write.reads, strides, strict=True)
         sources = [
@@ -208,6 +212,14 @@ def _written(
         steps.append(_step(ready, (*sources, target)))
         codes.append(ready.code)
     return _InTurn(result, steps, codes)
+
+
+def _sorted(graph: Graph, operands: tuple[Layout, ...], result: Layout, isa: Isa) -> EagerLaunch:
+    plan = draft_sort(graph, (operands[0].strides,))
+    kernel = nest("argsort", plan, arrange)
+    share = share_out(kernel)
+    ready = _loops(kernel, share.block, share.count, isa)
+    return _Shared(result, replace(ready, scratch_bytes=sort_bytes(kernel)), ())
 
 
 def _reversed(axes: Axes, operands: tuple[Layout, ...], result: Layout, isa: Isa) -> EagerLaunch:

@@ -20,7 +20,8 @@ from pellucid.engines.llvm.elementwise import supports
 from pellucid.engines.llvm.lower import lower
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.loops.build import ScatteredAxes, draft, sizes_of
-from pellucid.engines.loops.ir import Axis, Kernel
+from pellucid.engines.loops.into import draft_into, draft_sort
+from pellucid.engines.loops.ir import Axis, Kernel, Sort, nested
 from pellucid.engines.loops.nest import nest
 from pellucid.engines.loops.parts import partial_bytes, split_reduction
 from pellucid.engines.loops.roles import has_contraction, orient
@@ -40,7 +41,7 @@ UNSUPPORTED: Final[dict[str, str]] = {}
 STRUCTURAL: Final = (
     "constant", "iota", "random_bits", "broadcast", "transpose", "reshape", "slice",
     "reverse", "gather", "dynamic_slice", "sum", "prod", "max", "min", "dot_general",
-    "stop_gradient", "fusion", *WRITTEN,
+    "stop_gradient", "fusion", "argsort", *WRITTEN,
 )  # fmt: skip
 """The ops that are not one scalar op an element."""
 
@@ -133,6 +134,9 @@ _QUIET = ("constant", "broadcast", "reshape", "stop_gradient")
 def _realised(graph: Graph, isa: Isa) -> Realisation:
     if graph.nodes and graph.nodes[-1].op.name in WRITTEN:
         return Realisation(tuple(_written(graph, isa)))
+    if graph.nodes and graph.nodes[-1].op.name == "argsort":
+        kernel = nest("argsort", draft_sort(graph), arrange)
+        return Realisation((replace(_loops(kernel, isa), scratch_bytes=sort_bytes(kernel)),))
     try:
         return _kernels(graph, isa)
     except ScatteredAxes as scattered:
@@ -160,7 +164,7 @@ def _written(graph: Graph, isa: Isa) -> Iterator[KernelCall]:
     for number, write in enumerate(writes(name, dict(node.attrs), operands, result.tensor)):
         shapes = [sizes_of(node.operands[read.operand]) for read in write.reads]
         strides = [row_major(shape) for shape in shapes]
-        plan = draft(write.graph, tuple(strides), write.target)
+        plan = draft_into(write.graph, tuple(strides), write.target)
         call = _loops(nest(f"{name}_{number}", plan, write_order(write.target)), isa)
         whose = {Argument("result", 0): Argument("result", 0, write.skipped * result.dtype.bytes)}
         for at, (read, steps) in enumerate(zip(write.reads, strides, strict=True)):
@@ -168,6 +172,12 @@ def _written(graph: Graph, isa: Isa) -> Iterator[KernelCall]:
             skipped = read.skipped(steps) * operands[read.operand].dtype.bytes
             whose[Argument("operand", at)] = Argument("operand", source, skipped)
         yield replace(call, arguments=tuple(whose[one] for one in call.arguments))
+
+
+def sort_bytes(kernel: Kernel) -> int:
+    """The scratch memory of a kernel that sorts: keys and places, twice."""
+    extents = [s.axis.extent for s in nested(kernel.body) if isinstance(s, Sort)]
+    return sum(32 * size for size in extents if isinstance(size, int))
 
 
 def write_order(target: Target) -> Callable[[tuple[Axis, ...]], tuple[Axis, ...]] | None:

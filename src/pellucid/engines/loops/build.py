@@ -31,6 +31,7 @@ from pellucid.engines.loops.ir import (
     Quotient,
     Random,
     Remainder,
+    Sort,
     Store,
     Update,
     accumulation_dtype,
@@ -47,7 +48,6 @@ from pellucid.engines.loops.space import (
     unflatten,
     variable,
 )
-from pellucid.engines.loops.target import Target
 from pellucid.ir.graph import Graph, Node, Value
 from pellucid.ops.movement import literal_number
 
@@ -71,7 +71,7 @@ class Group:
     results: list[Accumulator] = field(default_factory=list[Accumulator])
 
 
-Line = Let | Store | Update | Group | Contract
+Line = Let | Store | Update | Group | Contract | Sort
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +89,23 @@ class Draft:
     arrays: tuple[bytes, ...]
 
 
-def draft(
-    graph: Graph, strides: tuple[Strides, ...] | None = None, target: Target | None = None
-) -> Draft:
+def draft(graph: Graph, strides: tuple[Strides, ...] | None = None) -> Draft:
     """The lines that compute a graph's outputs, which all have one number of elements.
 
-    `strides` of the inputs are in elements, row-major where none are given. A `target` says where
-    the first output goes; the others are then numbers that it asks for. The buffers are the
+    `strides` of the inputs are in elements, row-major where none are given. The buffers are the
     inputs x0, x1, ..., the outputs y0, ..., and constant arrays. Raises ScatteredAxes.
     """
+    return written(graph, strides, Writer.write)
+
+
+def written(
+    graph: Graph, strides: tuple[Strides, ...] | None, write: Callable[[Writer], Draft]
+) -> Draft:
+    """The draft that `write` writes, with the loops of the first output cut where it takes that."""
     pieces = tuple((size,) for size in sizes_of(graph.outputs[0]))
     while True:
         try:
-            writer = Writer(graph, strides, pieces)
-            return writer.write() if target is None else writer.write_into(target)
+            return write(Writer(graph, strides, pieces))
         except SplitAxis as cut:
             pieces = _split(pieces, cut)
 
@@ -154,31 +157,7 @@ class Writer:
         names = [self.ask(v, place) for v, place in zip(self.graph.outputs, places, strict=True)]
         # All is read before anything is written: an output may lie where an input does.
         self.lines += [Store(f"y{number}", position, name) for number, name in enumerate(names)]
-        return self._draft(self.graph.outputs)
-
-    def write_into(self, target: Target) -> Draft:
-        """Ask for the first output and put it where the target says."""
-        value = self.ask(self.graph.outputs[0], self.place)
-        position, guard = ZERO, ""
-        for axis, stride in zip(target.axes, row_major(target.shape), strict=True):
-            index = ZERO if axis.loop is None else times(self.place[axis.loop], axis.step)
-            if axis.index is not None:
-                number = self.graph.outputs[axis.index]
-                found = self.whole(number, self.place[: len(sizes_of(number))])
-                if target.ordered:
-                    inside = self.inside(found, axis.most + 1)
-                    guard = (
-                        self.let(bool_, Apply("logical_and", (guard, inside))) if guard else inside
-                    )
-                else:
-                    found = self.clamped(found, axis.most)
-                index = plus(index, variable(found))
-            position = plus(position, times(index, stride))
-        if target.ordered:
-            self.lines.append(Update("y0", position, target.how, value, guard))
-        else:
-            self.lines.append(Store("y0", position, value))
-        return self._draft(self.graph.outputs[:1])
+        return self.finish(self.graph.outputs)
 
     def whole(self, value: Value, where: Where) -> str:
         """The name of a whole number at a place, as int64."""
@@ -200,7 +179,8 @@ class Writer:
         self.extents[found] = most + 1
         return found
 
-    def _draft(self, outputs: tuple[Value, ...]) -> Draft:
+    def finish(self, outputs: tuple[Value, ...]) -> Draft:
+        """The draft of the lines so far, which store these outputs."""
         reads = [Buffer(name, value.dtype, "read") for value, name in self.inputs.items()]
         writes = [Buffer(f"y{n}", v.dtype, "write") for n, v in enumerate(outputs)]
         constants = [Buffer(name, dtype, "read") for name, (dtype, _) in self.arrays.items()]
@@ -489,7 +469,9 @@ def _with_axes(kept: Place, others: dict[int, Affine]) -> Place:
     )
 
 
-def _zero(dtype: DType) -> int | float:
+def _zero(dtype: DType) -> bool | int | float:
+    if dtype is bool_:
+        return False
     return 0.0 if dtype.is_floating else 0
 
 

@@ -24,6 +24,7 @@ from pellucid.engines.loops.ir import (
     Reduce,
     Remainder,
     Size,
+    Sort,
     Statement,
     Store,
     Update,
@@ -77,6 +78,14 @@ class _Generaliser:
             case Contract(_, _, axis, lhs, rhs):
                 left, right = (replace(x, index=self._index(x.index)) for x in (lhs, rhs))
                 return replace(statement, axis=self._axis(axis), lhs=left, rhs=right)
+            case Sort(_, index, step, axis, value):
+                return replace(
+                    statement,
+                    index=self._index(index),
+                    step=self.parameter("s", step),
+                    axis=self._axis(axis),
+                    value=replace(value, index=self._index(value.index)),
+                )
             case Reduce():
                 return self._reduce(statement)
             case Let():

@@ -239,7 +239,25 @@ class Contract:
     rhs: Load
 
 
-Statement = Let | Store | Update | Loop | Reduce | Contract
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """Write the places along `axis` of the elements of `value` in their order, `step` apart.
+
+    Equal ones keep their order, NaN comes last, and -0.0 equals 0.0.
+    """
+
+    buffer: str
+    index: Affine
+    step: Size
+    axis: Axis
+    value: Load
+    descending: bool
+
+
+Line = Let | Store | Update | Contract | Sort
+"""A statement with no others in it."""
+
+Statement = Line | Loop | Reduce
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +316,7 @@ def is_ordered(loop: Loop) -> bool:
     )
 
 
-def indexes(statement: Let | Store | Update | Contract) -> tuple[Affine, ...]:
+def indexes(statement: Line) -> tuple[Affine, ...]:
     """Every index that stands in a statement."""
     match statement:
         case Let():
@@ -308,9 +326,11 @@ def indexes(statement: Let | Store | Update | Contract) -> tuple[Affine, ...]:
             return (statement.index,)
         case Contract():
             return (statement.lhs.index, statement.rhs.index)
+        case Sort():
+            return (statement.index, statement.value.index)
 
 
-def used_names(statement: Let | Store | Update | Contract) -> tuple[str, ...]:
+def used_names(statement: Line) -> tuple[str, ...]:
     """The variables and the axes that a statement uses."""
     used = tuple(name for index in indexes(statement) for name in index.names)
     match statement:
@@ -320,7 +340,7 @@ def used_names(statement: Let | Store | Update | Contract) -> tuple[str, ...]:
             return (*used, statement.value)
         case Update():
             return (*used, statement.value, statement.guard)
-        case Contract():
+        case Contract() | Sort():
             return tuple(name for name in used if name != statement.axis.name)
 
 

@@ -29,6 +29,7 @@ from pellucid.engines.loops.ir import (
     Reduce,
     Remainder,
     Size,
+    Sort,
     Statement,
     Store,
     Update,
@@ -154,6 +155,9 @@ def _substitute(line: Line, change: Callable[[Affine], Affine]) -> Line:
         case Contract(_, _, _, lhs, rhs):
             left, right = (replace(load, index=change(load.index)) for load in (lhs, rhs))
             return replace(line, lhs=left, rhs=right)
+        case Sort(_, index, _, _, value):
+            moved = replace(value, index=change(value.index))
+            return replace(line, index=change(index), value=moved)
         case Group():
             return line
 
@@ -236,7 +240,7 @@ def _made(line: Line) -> tuple[str, ...]:
     match line:
         case Let() | Contract():
             return (line.name,)
-        case Store() | Update():
+        case Store() | Update() | Sort():
             return ()
         case Group():
             return tuple(result.name for result in line.results)

@@ -25,6 +25,7 @@ from pellucid.engines.loops.ir import (
     Reduce,
     Remainder,
     Size,
+    Sort,
     Statement,
     Store,
     is_ordered,
@@ -111,6 +112,9 @@ def work(statements: tuple[Statement, ...], values: Mapping[str, int] | None = N
                 for axis in statement.axes:
                     turns *= _number(axis.extent, values)
                 total += turns * (len(statement.results) + work(statement.body, values))
+            case Sort():
+                size = _number(statement.axis.extent, values)
+                total += 8 * size * (1 + size.bit_length())
             case _:
                 total += 1
     return total
@@ -175,7 +179,7 @@ def _vector_axes(kernel: Kernel, loops: list[Loop], lanes: int) -> Iterator[tupl
         yield reduce.axes[-1], lanes, copies if light else 1
     if loops and not columns:
         along = _vector_loop(loops)
-        if is_ordered(along):
+        if is_ordered(along) or any(isinstance(s, Sort) for s in nested(along.body)):
             return
         while isinstance(along.axis.extent, int) and lanes > along.axis.extent:
             lanes //= 2

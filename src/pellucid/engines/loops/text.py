@@ -44,6 +44,7 @@ from pellucid.engines.loops.ir import (
     Reduce,
     Remainder,
     Size,
+    Sort,
     Statement,
     Store,
     Update,
@@ -112,6 +113,13 @@ def _block(statements: tuple[Statement, ...], indent: str) -> Iterator[str]:
                 yield f"{indent}store {buffer}[{index}] = {value}"
             case Update(buffer, index, how, value, guard):
                 yield f"{indent}update {buffer}[{index}] {how} {value} if {guard}"
+            case Sort(buffer, index, step, axis, value, descending):
+                over = f"{axis.name} < {axis.extent}"
+                way = "falling" if descending else "rising"
+                yield (
+                    f"{indent}sort {buffer}[{index}] step {step} over {over} "
+                    f"by {value.buffer}[{value.index}] {way}"
+                )
             case Loop(axis, body):
                 yield f"{indent}for {axis.name} < {axis.extent}"
                 yield from _block(body, indent + "  ")
@@ -200,6 +208,13 @@ def _parse_update(groups: Groups, body: Body) -> Update:
     return Update(buffer, _parse_affine(index), how, value, guard)
 
 
+def _parse_sort(groups: Groups, body: Body) -> Sort:
+    buffer, index, step, axis, source, source_index, way = groups
+    value = Load(source, _parse_affine(source_index))
+    where, size = _parse_affine(index), _parse_size(step)
+    return Sort(buffer, where, size, _parse_axis(axis), value, way == "falling")
+
+
 def _parse_contract(groups: Groups, body: Body) -> Contract:
     name, dtype, axis, lhs, lhs_index, rhs, rhs_index = groups
     left, right = Load(lhs, _parse_affine(lhs_index)), Load(rhs, _parse_affine(rhs_index))
@@ -228,6 +243,9 @@ _STATEMENTS: dict[str, Callable[[Groups, Body], Statement]] = {
     r"for (\w+ < \w+)": _parse_loop,
     r"store (\w+)\[(.*)\] = (\w+)": _parse_store,
     r"update (\w+)\[(.*)\] (set|add|max|min) (\w+) if (\w+)": _parse_update,
+    r"sort (\w+)\[(.*?)\] step (\w+) over (\w+ < \w+) by (\w+)\[(.*?)\] (rising|falling)": (
+        _parse_sort
+    ),
     r"contract (\w+): (\w+) over (\w+ < \w+) of (\w+)\[(.*?)\] \* (\w+)\[(.*?)\]": _parse_contract,
     r"reduce (.*) over (.*) by (lanes|chain) in ([\w ]+?)(?: part (\w+))?": _parse_reduce,
     r"(\w+): (\w+) = (.*)": _parse_let,
