@@ -43,7 +43,10 @@ from tests.graphs import random_graph
 from tests.running import Array, Arrays, compiled
 
 ROOT = Path(__file__).parent.parent
-COUNT = 64
+SMALL = tuple(range(64))
+"""Seeds of graphs that are quickly compiled."""
+LONG = tuple(range(100, 164))
+"""Seeds of graphs with many nodes."""
 LARGE = tuple(range(1000, 1008))
 """Seeds of graphs whose values are large enough for several threads."""
 
@@ -62,7 +65,8 @@ DTYPES: tuple[tuple[DType, ...], ...] = (
 def program(seed: int) -> tuple[Graph, Arrays]:
     """A random graph and operands for it; the dtypes go round with the seed."""
     elements = 200_000 if seed in LARGE else 2000
-    return random_graph(seed, DTYPES[seed % len(DTYPES)], 22, elements=elements)
+    nodes = 12 if seed in SMALL else 30
+    return random_graph(seed, DTYPES[seed % len(DTYPES)], nodes, elements=elements)
 
 
 def eager(graph: Graph, arrays: Sequence[Array]) -> Arrays:

@@ -132,7 +132,6 @@ if TYPE_CHECKING:
         jvp,
         value_and_grad,
         vjp,
-        vmap,
     )
     from pellucid.tensor.indexing import (
         take,
@@ -201,6 +200,7 @@ if TYPE_CHECKING:
         get_threads,
         set_threads,
     )
+    from pellucid.tensor.vmap import vmap
 
 __version__ = "0.1.0"
 
@@ -305,7 +305,6 @@ _HOMES: dict[str, tuple[str, str]] = {
     "jvp": ("pellucid.tensor.functional", "jvp"),
     "value_and_grad": ("pellucid.tensor.functional", "value_and_grad"),
     "vjp": ("pellucid.tensor.functional", "vjp"),
-    "vmap": ("pellucid.tensor.functional", "vmap"),
     "take": ("pellucid.tensor.indexing", "take"),
     "take_along_axis": ("pellucid.tensor.indexing", "take_along_axis"),
     "concat": ("pellucid.tensor.joining", "concat"),
@@ -317,6 +316,7 @@ _HOMES: dict[str, tuple[str, str]] = {
     "stack": ("pellucid.tensor.joining", "stack"),
     "tile": ("pellucid.tensor.joining", "tile"),
     "unstack": ("pellucid.tensor.joining", "unstack"),
+    "vmap": ("pellucid.tensor.vmap", "vmap"),
     "jit": ("pellucid.tensor.jit", "jit"),
     "spec": ("pellucid.tensor.jit", "spec"),
     "matmul": ("pellucid.tensor.products", "matmul"),

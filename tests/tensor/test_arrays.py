@@ -213,7 +213,10 @@ SHAPING: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "moveaxis": (lambda x: pe.moveaxis(x, 0, -1), lambda x: np.moveaxis(x, 0, -1)),
     "expand": (lambda x: pe.expand_dims(x, axis=-2), lambda x: np.expand_dims(x, -2)),
     "squeeze": (lambda x: pe.squeeze(pe.expand_dims(x, axis=1), 1), lambda x: x),
-    "broadcast": (lambda x: pe.broadcast_to(x, (5, 2, 3, 4)), lambda x: np.broadcast_to(x, (5, 2, 3, 4))),
+    "broadcast": (
+        lambda x: pe.broadcast_to(x, (5, 2, 3, 4)),
+        lambda x: np.broadcast_to(x, (5, 2, 3, 4)),
+    ),
     "flatten": (pe.flatten, np.ravel),
     "transposed copy": (lambda x: pe.reshape(pe.transpose(x), (6, 4)), lambda x: x.T.reshape(6, 4)),
     "stretched copy": (
@@ -262,7 +265,10 @@ def test_matrix_products_are_numpys(dtype: DType):
         found = pe.asarray(x) @ pe.asarray(y)
         expected = wide(x) @ wide(y)
         scale = max(1.0, float(np.abs(wide(x)).sum())) if x.size else 1.0
-        check(found / scale if dtype.is_floating else found, expected / scale if dtype.is_floating else expected)
+        check(
+            found / scale if dtype.is_floating else found,
+            expected / scale if dtype.is_floating else expected,
+        )
 
 
 def test_products_of_transposed_operands():
@@ -339,7 +345,7 @@ def test_operators_are_the_functions():
         (s + t, x + y), (s - t, x - y), (s * t, x * y), (s / t, x / y), (s @ t, x @ y),
         (s**2, x**2), (-s, -x), (+s, x), (abs(-s), x), (1 - s, 1 - x), (2 / t, 2 / y),
         (s == t, x == y), (s != t, x != y), (s < t, x < y), (s <= t, x <= y), (s > t, x > y),
-        (s >= t, x >= y), (2.0 < s, 2.0 < x),
+        (s >= t, x >= y), (s > 2.0, x > 2.0),
     ):  # fmt: skip
         check(found, expected)
 
@@ -380,3 +386,49 @@ def test_variables_have_the_operators_and_methods():
     check(np.ones(2, np.float32) - v, [0.0, -3.0])
     check(v.T, [1.0, 4.0])
     check(pe.sqrt(v), [1.0, 2.0])
+
+
+@pytest.mark.parametrize("dtype", [d for d in DTYPES if d.is_integer], ids=str)
+def test_bits_are_shifted_down_with_zeros_from_above(dtype: DType):
+    x = sample(dtype, (20,), 3)
+    unsigned = x.view(f"u{dtype.bytes}")
+    for by in (0, 1, dtype.bits - 1):
+        found = np.asarray(pe.logical_right_shift(pe.asarray(x), by))
+        np.testing.assert_array_equal(found.view(unsigned.dtype), unsigned >> by)
+
+
+@pytest.mark.parametrize("dtype", SOME, ids=str)
+def test_truth_is_being_other_than_zero(dtype: DType):
+    x, y = sample(dtype, (40,), 1), sample(dtype, (40,), 2)
+    left, right = wide(x) != 0, wide(y) != 0
+    check(pe.logical_and(pe.asarray(x), pe.asarray(y)), left & right, pe.bool)
+    check(pe.logical_or(pe.asarray(x), pe.asarray(y)), left | right, pe.bool)
+    check(pe.logical_xor(pe.asarray(x), pe.asarray(y)), left ^ right, pe.bool)
+    check(pe.logical_not(pe.asarray(x)), ~left, pe.bool)
+
+
+def test_bool_has_comparisons_and_choices():
+    x, y = np.array([True, True, False]), np.array([True, False, False])
+    check(pe.asarray(x) == pe.asarray(y), x == y, pe.bool)
+    check(pe.asarray(x) != pe.asarray(y), x != y, pe.bool)
+    check(pe.where(pe.asarray(x), pe.asarray(y), True), np.where(x, y, True), pe.bool)
+    check(pe.asarray(x) & True, x, pe.bool)
+
+
+def test_reciprocals_and_square_roots_at_the_edges():
+    x = pe.asarray([0.0, -0.0, np.inf, -1.0, 4.0])
+    np.testing.assert_array_equal(pe.reciprocal(x), [np.inf, -np.inf, 0.0, -1.0, 0.25])
+    np.testing.assert_array_equal(pe.sqrt(x), [0.0, -0.0, np.inf, np.nan, 2.0])
+    np.testing.assert_array_equal(
+        pe.log(x), [-np.inf, -np.inf, np.inf, np.nan, np.log(np.float32(4))]
+    )
+    np.testing.assert_array_equal(pe.exp(pe.asarray([-np.inf, 1000.0])), [0.0, np.inf])
+
+
+@pytest.mark.parametrize("name", sorted({*UNARY, *BINARY}))
+def test_compiled_functions_are_the_eager_ones_bit_for_bit(name: str):
+    function = UNARY[name][0] if name in UNARY else BINARY[name][0]
+    operands = [pe.asarray(sample(pe.float32, (37,), seed)) for seed in (1, 2)]
+    given = operands[: 1 if name in UNARY else 2]
+    eager, compiled = function(*given), pe.jit(function)(*given)
+    assert np.asarray(eager).tobytes() == np.asarray(compiled).tobytes()

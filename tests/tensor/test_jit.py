@@ -80,7 +80,9 @@ def test_static_arguments_by_position_and_by_name():
 
 
 def test_an_argument_that_cannot_be_compared_is_a_named_error():
-    with pytest.raises(pe.TraceError, match=r"neither an array nor hashable.*\n.*closes? over|tuple"):
+    with pytest.raises(
+        pe.TraceError, match=r"neither an array nor hashable.*\n.*closes? over|tuple"
+    ):
         pe.jit(lambda x: x, static=0)([1, 2])
 
 
@@ -91,12 +93,16 @@ def test_keyword_arguments():
 
 
 class Pair(NamedTuple):
+    """A branch of a tree."""
+
     first: Any
     second: Any
 
 
 @dataclass
 class Batch:
+    """Another one."""
+
     x: Any
     rest: dict[str, Any]
 
@@ -271,6 +277,8 @@ SHIFT = 1.0
 
 
 class Shifting(nn.Module):
+    """A module that reads a global."""
+
     def forward(self, x: Any) -> pe.Tensor:
         return x + SHIFT
 

@@ -51,13 +51,13 @@ def test_floats_meet_in_the_wider_one():
     assert meet("float16", "bfloat16") == "float32"
 
 
-@pytest.mark.parametrize(
-    ("left", "right"), [p for p in itertools.product(INTEGERS, repeat=2)], ids=str
-)
+@pytest.mark.parametrize(("left", "right"), list(itertools.product(INTEGERS, repeat=2)), ids=str)
 def test_integers_meet_as_in_numpy(left: DType, right: DType):
     expected = np.result_type(left.numpy, right.numpy)
     if expected.kind == "f":
-        with pytest.raises(pe.OpTypeError, match=r"no integer dtype holds both.*\n.*test_promotion"):
+        with pytest.raises(
+            pe.OpTypeError, match=r"no integer dtype holds both.*\n.*test_promotion"
+        ):
             _ = pe.ones((1,), dtype=left) + pe.ones((1,), dtype=right)
     else:
         found = pe.ones((1,), dtype=left) + pe.ones((1,), dtype=right)

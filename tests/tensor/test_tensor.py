@@ -1,4 +1,4 @@
-"""What is a Tensor to Python and to NumPy? Conversions, memory that is shared or not, and errors."""
+"""What is a Tensor to Python and to NumPy? Conversions, memory shared or not, errors."""
 
 from __future__ import annotations
 
@@ -109,6 +109,19 @@ def test_an_array_of_a_tensor_is_a_read_only_view():
     assert np.shares_memory(view, t.numpy())
     assert np.array(t).flags.writeable
     assert np.asarray(t, dtype=np.float64).dtype == np.float64
+
+
+def test_numpys_functions_take_tensors():
+    t = pe.asarray([[1.0, 2.0], [3.0, 5.0]])
+    assert float(np.sum(t)) == 11.0
+    assert np.max(t, axis=0).tolist() == [3.0, 5.0]
+    assert np.mean(t, axis=1, keepdims=True).shape == (2, 1)
+    assert np.argmax(t, axis=1).tolist() == [1, 1]
+    assert np.transpose(t).tolist() == [[1.0, 3.0], [2.0, 5.0]]
+    assert np.squeeze(np.reshape(t, (1, 4))).shape == (4,)
+    assert np.concatenate([t, t]).shape == (4, 2)
+    with pytest.raises(TypeError, match="no `out`"):
+        np.sum(t, out=np.zeros(()))
 
 
 def test_an_array_keeps_the_memory_alive():

@@ -9,6 +9,7 @@ import pytest
 
 import pellucid as pe
 from pellucid import nn, optim
+from pellucid.tensor.context import current_engine
 from tests.tensor.training import (
     assert_same_bits,
     counting_traces,
@@ -164,6 +165,8 @@ def test_a_changed_list_is_noticed():
 
 
 class Scaled(nn.Module):
+    """A module with plain values in it."""
+
     def __init__(self) -> None:
         self.factor = 2.0
         self.table = {"shift": [1.0]}
@@ -543,3 +546,25 @@ def test_values_swapped_between_cells():
         swap()
     assert a.tolist() == [3.0, 4.0]
     assert b.tolist() == [1.0, 2.0]
+
+
+def test_an_interrupt_while_compiling_takes_everything_back(monkeypatch: pytest.MonkeyPatch):
+    pe.random.seed(0)
+    model = small_model()
+    opt = optim.Adam(model)
+    step = pe.jit(training_step(model, opt))
+    x, y = data()
+    engine = current_engine()
+
+    def interrupted(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(engine), "compile", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            step(x, y)
+    assert not model.parameters()
+    assert not opt.slots
+    losses, _ = train(False, lambda model: optim.Adam(model), 1)
+    pe.random.seed(7)
+    assert_same_bits(step(x, y), losses[0])

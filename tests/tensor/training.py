@@ -10,6 +10,7 @@ import numpy as np
 
 import pellucid as pe
 from pellucid import nn, optim
+from pellucid.tensor.cells import cells_of
 
 
 def data(rows: int = 6, features: int = 4, classes: int = 3) -> tuple[pe.Tensor, pe.Tensor]:
@@ -39,8 +40,6 @@ def training_step(model: Any, opt: optim.Optimizer) -> Callable[..., pe.Tensor]:
 
 def numbers_of(root: Any) -> dict[str, np.ndarray[Any, Any]]:
     """A copy of everything that a model or optimizer holds, by path."""
-    from pellucid.tensor.cells import cells_of
-
     return {path: np.array(cell.value) for path, cell in cells_of(root).items()}
 
 

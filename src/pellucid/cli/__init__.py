@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pellucid.core.error import PellucidError
+from pellucid.core.error import PellucidError as _PellucidError
 
 __all__ = ["main"]
 
@@ -20,7 +20,7 @@ def main() -> None:
         from pellucid.cli.command import app
 
         app()
-    except PellucidError as error:
+    except _PellucidError as error:
         _end(1, f"pellucid: {error}")
     except KeyboardInterrupt:
         _end(_INTERRUPTED, "pellucid: interrupted")

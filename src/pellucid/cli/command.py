@@ -32,10 +32,12 @@ def known_stage(name: str | None) -> str | None:
 @app.command()
 def tour(
     epochs: Annotated[
-        int, typer.Option(min=1, help="How often to go through the training images.")
+        int,
+        typer.Option(min=1, metavar="N", help="How often to go through the training images."),
     ] = 20,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**64 - 1, help="Where all random numbers come from.")
+        int,
+        typer.Option(min=0, max=2**64 - 1, metavar="N", help="Where all random numbers come from."),
     ] = 0,
     stage: Annotated[
         str | None,
@@ -63,7 +65,7 @@ def version() -> None:
 def devices() -> None:
     """List the engines that can run a program; the first is the default."""
     details = {
-        "cpu": f"{host_isa().name}, {pe.get_threads()} threads",
+        "cpu": f"{host_isa().name}, {count_threads()}",
         "reference": "NumPy, op by op: slow, and right by definition",
     }
     for name in pe.devices():
@@ -78,6 +80,12 @@ def cache(
     if clear:
         print(storage.clear())
     print(storage.describe())
+
+
+def count_threads() -> str:
+    """On how many threads the CPU engine runs at most, in words."""
+    threads = pe.get_threads()
+    return f"{threads} thread{'s' * (threads > 1)}"
 
 
 def console() -> Console:

@@ -57,8 +57,8 @@ def tour(console: Console, options: Options) -> None:
 
 
 def _show_all(console: Console, options: Options) -> None:
-    machine = f"engine {current_engine().name}, {pe.get_threads()} threads"
-    console.print(f"pellucid {pe.__version__}: from a model to machine code ({machine})")
+    engine = current_engine().name
+    console.print(f"pellucid {pe.__version__}: from a model to machine code, engine {engine!r}")
     show(console, definition_screen())
     with console.status("compiling"):
         lesson = prepare(options.seed, recorded=True)

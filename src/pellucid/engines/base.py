@@ -26,6 +26,9 @@ from pellucid.ops.define import Op
 ALIGNMENT: Final = 64
 """Every block of memory starts at a multiple of this many bytes."""
 
+MOST_BYTES: Final = 1 << 62
+"""Larger tensors cannot be addressed, not even as views that repeat a few numbers."""
+
 
 class Layout:
     """How a tensor lies in memory: dtype, shape and strides in elements. One object for each.
@@ -42,6 +45,8 @@ class Layout:
         self.strides = strides
         self.nbytes: int = prod(self.shape) * type.dtype.bytes
         self.dense = strides == dense_strides(self.shape)
+        if self.nbytes > MOST_BYTES:
+            raise MemoryError(f"{type} is larger than any memory")
 
     def __repr__(self) -> str:
         return f"<Layout {self.type} strides {self.strides}>"

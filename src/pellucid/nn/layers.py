@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from pellucid.core.dtype import as_dtype, float32
 from pellucid.core.error import OpShapeError, StateError
@@ -124,14 +124,17 @@ class Sequential(Module):
 
     def __init__(self, *layers: Any) -> None:
         single = len(layers) == 1 and isinstance(layers[0], list | tuple)
-        self.layers: list[Any] = list(layers[0]) if single else list(layers)
+        given = cast("tuple[Any, ...]", layers[0]) if single else layers
+        self.layers: list[Any] = list(given)
         for layer in self.layers:
             _require_layer(layer)
 
     def append(self, layer: Any) -> None:
-        """Put a layer at the end."""
+        """Put a layer at the end; `add` is another name for it."""
         _require_layer(layer)
         self.layers.append(layer)
+
+    add = append
 
     def forward(self, x: Any) -> Any:
         """x through every layer in turn."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from pellucid.core.dtype import int64
 from pellucid.core.error import OpShapeError, OpTypeError
 from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
@@ -35,7 +36,7 @@ def cross_entropy(logits: Operand, labels: Operand) -> Tensor:
     if target.dtype.kind == "bool" or target.shape != scores.shape[:-1]:
         raise OpShapeError(
             f"cross_entropy: expected integer labels of shape {shape_text(scores.shape[:-1])} or "
-            f"probabilities of shape {shape_text(scores.shape)}, got {target._layout.type}"
+            f"probabilities of shape {shape_text(scores.shape)}, got {target.layout.type}"
             f"{at_line(user_source())}"
         )
     return pe.negative(mean(_picked(likely, target)))
@@ -59,8 +60,9 @@ def mse(predictions: Operand, targets: Operand) -> Tensor:
 def _probable(scores: Tensor, target: Tensor) -> Tensor:
     if target.shape != scores.shape:
         raise OpTypeError(
-            f"cross_entropy: floating labels are probabilities of shape {shape_text(scores.shape)}, "
-            f"got {target._layout.type}{at_line(user_source())}\n  did you mean labels.astype('int64') ?"
+            "cross_entropy: floating labels are probabilities of shape "
+            f"{shape_text(scores.shape)}, got {target.layout.type}{at_line(user_source())}\n"
+            "  did you mean labels.astype('int64') ?"
         )
     return pe.astype(target, scores.dtype)
 
@@ -68,8 +70,10 @@ def _probable(scores: Tensor, target: Tensor) -> Tensor:
 def _picked(likely: Tensor, labels: Tensor) -> Tensor:
     """The log-likelihood at each label, NaN where the label is no class."""
     shape, classes = likely.shape, likely.shape[-1]
+    # A small dtype may not count as far as there are classes.
+    labels = pe.astype(labels, int64)
     wide = broadcast_to(expand_dims(labels, axis=-1), shape)
-    hit = pe.equal(wide, places(shape, likely.ndim - 1, labels.dtype))
+    hit = pe.equal(wide, places(shape, likely.ndim - 1))
     found = sum_over(pe.where(hit, likely, 0.0), axis=-1)
     valid = pe.logical_and(pe.less_equal(0, labels), pe.less(labels, classes))
     return pe.where(valid, found, math.nan)

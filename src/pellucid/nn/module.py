@@ -12,12 +12,13 @@ depends on the input is made at the first call.
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Iterator
+from typing import Any, NoReturn, Self
 
 from pellucid.core.dtype import DType
 from pellucid.core.error import StateError
 from pellucid.nn.initializers import Initializer
-from pellucid.tensor.cells import cells_of, with_cells
+from pellucid.tensor.cells import cells_of, parts_of, with_cells
 from pellucid.tensor.context import outside_traces
 from pellucid.tensor.state import Parameter, Variable
 from pellucid.tensor.stateful import Stateful
@@ -63,9 +64,62 @@ class Module(Stateful):
         """Switch this module and all in it to evaluation."""
         return self.train(False)
 
+    def __getattr__(self, name: str) -> NoReturn:
+        # Reached only for names that nothing else knows.
+        hint = f"; write {REWRITES[name]}" if name in REWRITES else ""
+        kind = type(self).__name__
+        raise AttributeError(f"{kind} has no attribute {name!r}{hint}", name=name, obj=self)
+
     def __repr__(self) -> str:
-        shapes = [f"{path} {v.type}" for path, v in self.named_parameters().items()]
-        return f"{type(self).__name__}({', '.join(shapes)})"
+        """The module as a tree: its settings, its cells with their types, and the modules in it."""
+        return "\n".join(_lines("", self, ""))
+
+
+REWRITES = {
+    "add_module": "self.name = module",
+    "compile": "@pe.jit over a training step",
+    "cpu": "the model itself; `with pe.device(name):` chooses where it runs",
+    "cuda": "`with pe.device(name):` around the program",
+    "fit": "a loop over batches with a training step under pe.jit",
+    "half": "dtype=pe.float16 where the layers are made",
+    "predict": "model(x)",
+    "register_buffer": "self.name = pe.Buffer(value)",
+    "register_parameter": "self.name = pe.Parameter(value)",
+    "requires_grad_": "p.trainable = False for p in model.parameters()",
+    "state_dict": "nn.split(model)[1]",
+    "summary": "print(model)",
+    "to": "`with pe.device(name):` around the program, or dtype= where layers are made",
+    "trainable_variables": "model.parameters()",
+    "weight": "layer.kernel, of shape (features, units)",
+    "weights": "model.variables()",
+    "zero_grad": "optimizer.zero_grad(); it is not needed, for step() consumes gradients",
+}
+"""What to write instead, for names that other frameworks' modules have."""
+
+
+def _lines(label: str, module: Module, indent: str) -> Iterator[str]:
+    inner: list[tuple[str, Any]] = []
+    settings: list[str] = []
+    stack = list(reversed(parts_of(module)))
+    while stack:
+        name, part = stack.pop()
+        if isinstance(part, Module | Variable):
+            inner.append((name, part))
+        elif isinstance(part, list | tuple | dict):
+            stack += [(f"{name}.{key}", item) for key, item in reversed(parts_of(part))]
+        elif part is not None:
+            settings.append(f"{name}={_setting(part)}")
+    yield f"{indent}{label}{type(module).__name__}({', '.join(settings)})"
+    for name, part in inner:
+        if isinstance(part, Module):
+            yield from _lines(f"{name}: ", part, indent + "  ")
+        else:
+            yield f"{indent}  {name}: {type(part).__name__} {part.type}"
+
+
+def _setting(value: object) -> str:
+    name = getattr(value, "__name__", None)
+    return str(name) if callable(value) and name else repr(value)
 
 
 def new_parameter(
@@ -92,12 +146,7 @@ def modules_of(root: Any) -> list[Module]:
         seen.add(id(value))
         if isinstance(value, Module):
             found.append(value)
-        if isinstance(value, Stateful):
-            stack.extend(reversed(list(value.__dict__.values())))
-        elif isinstance(value, list | tuple):
-            stack.extend(reversed(value))  # pyright: ignore[reportUnknownArgumentType]
-        elif isinstance(value, dict):
-            stack.extend(reversed(list(value.values())))  # pyright: ignore[reportUnknownArgumentType]
+        stack += [part for _, part in reversed(parts_of(value))]
     return found
 
 

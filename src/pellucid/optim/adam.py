@@ -6,9 +6,9 @@ from typing import Any
 
 from pellucid.core.dtype import float64
 from pellucid.core.error import StateError
-from pellucid.optim.optimizer import Optimizer
+from pellucid.optim.optimizer import Optimizer, working_dtype
 from pellucid.tensor.arithmetic import sqrt
-from pellucid.tensor.state import Buffer, Parameter
+from pellucid.tensor.state import Buffer, Parameter, Variable
 from pellucid.tensor.tensor import Tensor
 
 
@@ -31,11 +31,11 @@ class Adam(Optimizer):
     def __init__(
         self,
         target: Any,
-        learning_rate: float = 0.001,
+        learning_rate: float | Variable = 0.001,
         *,
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
-        lr: float | None = None,
+        lr: float | Variable | None = None,
     ) -> None:
         super().__init__(target, learning_rate, lr)
         if not all(0.0 <= beta < 1.0 for beta in betas):
@@ -51,8 +51,10 @@ class Adam(Optimizer):
         first, second = (1.0 - power for power in self.powers)
         rate, scale = self.learning_rate / first, sqrt(second)
         for parameter, gradient in pairs:
-            dtype = parameter.dtype
-            self._update_one(parameter, gradient, rate.astype(dtype), scale.astype(dtype))
+            dtype = working_dtype(parameter)
+            self._update_one(
+                parameter, gradient.astype(dtype), rate.astype(dtype), scale.astype(dtype)
+            )
 
     def _update_one(self, p: Parameter, gradient: Tensor, rate: Tensor, scale: Tensor) -> None:
         b1, b2 = self.betas
@@ -61,4 +63,4 @@ class Adam(Optimizer):
         v = square * b2 + gradient * gradient * (1.0 - b2)
         mean.assign(m)
         square.assign(v)
-        p.assign(p.value - rate * m / (sqrt(v) / scale + self.epsilon))
+        p.assign(p.astype(rate.dtype) - rate * m / (sqrt(v) / scale + self.epsilon))

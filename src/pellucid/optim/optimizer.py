@@ -7,8 +7,9 @@ them changes nothing that was compiled; slots are made at the first step, beside
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
+from pellucid.core.dtype import DType, float32
 from pellucid.core.error import StateError
 from pellucid.core.source import at_line, user_source
 from pellucid.tensor.cells import cells_of
@@ -16,7 +17,7 @@ from pellucid.tensor.context import no_grad, outside_traces
 from pellucid.tensor.creation import zeros
 from pellucid.tensor.state import Buffer, Parameter, Variable, note_step
 from pellucid.tensor.stateful import Stateful
-from pellucid.tensor.tensor import Tensor
+from pellucid.tensor.tensor import Operand, Tensor
 
 
 class Optimizer(Stateful):
@@ -26,16 +27,26 @@ class Optimizer(Stateful):
     `lr` is accepted for `learning_rate`.
     """
 
-    def __init__(self, target: Any, learning_rate: float, lr: float | None = None) -> None:
+    def __init__(
+        self, target: Any, learning_rate: float | Variable, lr: float | Variable | None = None
+    ) -> None:
         rate = learning_rate if lr is None else lr
         if not isinstance(rate, Variable) and not rate >= 0:
             raise StateError(f"{type(self).__name__}: expected a rate of at least 0, got {rate}")
-        if isinstance(target, Iterable) and not isinstance(target, Stateful | Variable):
-            target = list(target)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-        self.target = target
-        self.learning_rate = Buffer(float(rate), name="learning_rate")
+        self.target = _checked(type(self).__name__, target)
+        shared = isinstance(rate, Variable)
+        self.__dict__["learning_rate"] = rate if shared else Buffer(rate, name="learning_rate")
         self.step_count = Buffer(0, name="step_count")
         self.slots: dict[str, dict[Parameter, Buffer]] = {}
+
+    @property
+    def learning_rate(self) -> Variable:
+        """The rate, in a Variable: setting it, also to a number, changes nothing compiled."""
+        return self.__dict__["learning_rate"]
+
+    @learning_rate.setter
+    def learning_rate(self, rate: Operand) -> None:
+        self.learning_rate.assign(rate)
 
     def parameters(self) -> list[Parameter]:
         """The Parameters that exist by now, in the order of the target."""
@@ -69,12 +80,32 @@ class Optimizer(Stateful):
             parameter.grad = None
 
     def slot(self, name: str, parameter: Parameter) -> Buffer:
-        """A cell beside a Parameter, of its type and starting at zero."""
+        """A cell beside a Parameter, of its shape and starting at zero; at least float32."""
         if name not in self.slots:
             self.slots[name] = {}
         slots = self.slots[name]
         if parameter not in slots:
             with outside_traces():
-                first = zeros(parameter.shape, dtype=parameter.dtype)
+                first = zeros(parameter.shape, dtype=working_dtype(parameter))
                 slots[parameter] = Buffer(first, name=f"{name} of {parameter.name}")
         return slots[parameter]
+
+
+def working_dtype(parameter: Parameter) -> DType:
+    """The dtype in which a Parameter is updated: small floats would lose small steps."""
+    return parameter.dtype if parameter.dtype.bits >= 32 else float32
+
+
+def _checked(name: str, target: Any) -> Any:
+    """What is to be optimized; raises StateError where there can be no Parameters in it."""
+    if isinstance(target, Stateful | Variable):
+        return target
+    if not isinstance(target, Iterable) or isinstance(target, str):
+        raise StateError(f"{name}: expected a Module or Parameters, got {target!r}")
+    found = list(cast("Iterable[Any]", target))
+    if not found:
+        raise StateError(
+            f"{name}: there are no Parameters{at_line(user_source())}\n  pass the model itself: "
+            "its Parameters may be made later, at the first call"
+        )
+    return found

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from pellucid.core.error import StateError
-from pellucid.optim.optimizer import Optimizer
-from pellucid.tensor.state import Parameter
+from pellucid.optim.optimizer import Optimizer, working_dtype
+from pellucid.tensor.state import Parameter, Variable
 from pellucid.tensor.tensor import Tensor
 
 
@@ -15,7 +15,7 @@ class SGD(Optimizer):
 
     Nesterov's form uses g + m * v (Sutskever et al., ICML 2013); `weight_decay` w adds w * p to g.
 
-    >>> from pellucid import Parameter
+    >>> from pellucid import Parameter, Variable
     >>> p = Parameter(1.0)
     >>> (p * 3.0).backward()
     >>> SGD(p, learning_rate=0.1).step()
@@ -26,12 +26,12 @@ class SGD(Optimizer):
     def __init__(
         self,
         target: Any,
-        learning_rate: float = 0.01,
+        learning_rate: float | Variable = 0.01,
         *,
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
-        lr: float | None = None,
+        lr: float | Variable | None = None,
     ) -> None:
         super().__init__(target, learning_rate, lr)
         if not 0.0 <= momentum < 1.0:
@@ -43,12 +43,14 @@ class SGD(Optimizer):
     def update(self, pairs: list[tuple[Parameter, Tensor]]) -> None:
         """One step for every Parameter that has a gradient."""
         for parameter, gradient in pairs:
-            value, rate = parameter.value, self.learning_rate.value.astype(parameter.dtype)
+            dtype = working_dtype(parameter)
+            value, rate = parameter.astype(dtype), self.learning_rate.astype(dtype)
+            change = gradient.astype(dtype)
             if self.weight_decay:
-                gradient = gradient + value * self.weight_decay
+                change = change + value * self.weight_decay
             if self.momentum:
-                gradient = self._with_momentum(parameter, gradient)
-            parameter.assign(value - gradient * rate)
+                change = self._with_momentum(parameter, change)
+            parameter.assign(value - change * rate)
 
     def _with_momentum(self, parameter: Parameter, gradient: Tensor) -> Tensor:
         velocity = self.slot("velocity", parameter)

@@ -123,6 +123,7 @@ class _Planner:
         graph = self.graph
         last = self._last_uses()
         self.donors = {j: graph.inputs[i] for i, j in self.donate.items()}
+        assert len(self.donors) == len(self.donate), "an output takes the memory of one input"
         direct = self._direct_outputs(last)
         places: dict[Value, Place] = {v: Place("input", i) for i, v in enumerate(graph.inputs)}
         places |= {graph.outputs[j]: Place("output", j) for j in direct}

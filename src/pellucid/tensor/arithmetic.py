@@ -333,7 +333,7 @@ def _beside(array: Any, number: Any) -> tuple[Tensor, Tensor]:
     return astype(tensor, dtype), constant(number, dtype)
 
 
-def constant(number: Any, dtype: DType, shape: tuple[int, ...] = ()) -> Tensor:
+def constant(number: bool | int | float, dtype: DType, shape: tuple[int, ...] = ()) -> Tensor:
     """One number everywhere: memory when ops run at once, a constant in a trace.
 
     Raises OpTypeError where an integer dtype cannot hold the number.
@@ -342,7 +342,8 @@ def constant(number: Any, dtype: DType, shape: tuple[int, ...] = ()) -> Tensor:
         attrs = (("dtype", dtype), ("shape", shape), ("value", _literal(number, dtype)))
         return apply(movement.constant, (), attrs)
     # 0.0 and -0.0 are equal, and so are 1 and True.
-    key = (number or repr(number), type(number), dtype, shape)
+    kind: object = type(number)
+    key = (number or repr(number), kind, dtype, shape)
     found: Tensor | None = context.constants.get(key)
     return _new_constant(number, dtype, shape, key) if found is None else found
 

@@ -19,7 +19,7 @@ from pellucid.ir.graph import Graph, Value
 from pellucid.ir.record import add_stage
 from pellucid.ir.text import print_graph
 from pellucid.tensor.arithmetic import add, constant
-from pellucid.tensor.context import context, no_grad, root_trace
+from pellucid.tensor.context import context, no_grad, program_trace
 from pellucid.tensor.dispatch import evaluate, shapes_error
 from pellucid.tensor.state import (
     Variable,
@@ -43,7 +43,7 @@ def backward(self: Tensor, gradient: Any = None, retain_graph: bool = False) -> 
     `retain_graph`. Raises DerivativeError where no Parameter is behind the value, and StateError
     where the tape was freed before.
     """
-    if context.trace is not None and context.trace is not root_trace():
+    if context.trace is not None and context.trace is not program_trace():
         raise DerivativeError(
             "backward: it works on the program, not inside grad, jvp or vmap"
             f"{at_line(user_source())}\n  use pe.value_and_grad there"

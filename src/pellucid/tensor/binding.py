@@ -3,29 +3,37 @@
 A `Binding` is made from a trace that has ended well, and says so by number.
 """
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pellucid.ir.graph import Graph
 from pellucid.tensor.cell import Cell
 from pellucid.tensor.dispatch import dense
 from pellucid.tensor.draws import finish_draws
 from pellucid.tensor.state import Variable
+from pellucid.tensor.tape import TapeNode
 from pellucid.tensor.tensor import Tensor
 from pellucid.tensor.trace import GradientState, Trace
+
+RESULT: Final = object()
+"""Stands in the tree of results where a Tensor comes out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
     """The inputs of a graph by number, and its outputs in order.
 
-    Outputs are the Tensors among the `results`, then the `assigned` cells, then the gradients that
-    are `left` (each with the steps made before it). `donate` pairs a cell's input and output.
-    `draws` are random draws that ran while tracing and that the graph does not count, `draws_inside`
-    those that it does. `once` says that tracing changed the program, so that the graph is right for a single call.
+    Outputs are the Tensors, for which RESULT stands among the `results` and of which some are
+    `taped`, then the `assigned` cells, then the gradients that are `left` (each with the steps made
+    before it). `donate` pairs a cell's input and output.
+    `draws` are random draws that ran while tracing and that the graph does not count,
+    `draws_inside` those that it does. `once` says that tracing changed the program, so that the
+    graph is right for a single call.
     """
 
     graph: Graph
@@ -34,6 +42,7 @@ class Binding:
     cells: tuple[tuple[int, Cell], ...]
     gradients: tuple[tuple[int, Cell], ...]
     results: tuple[Any, ...]
+    taped: tuple[bool, ...]
     assigned: tuple[Cell, ...]
     left: tuple[tuple[Cell, int], ...]
     donate: dict[int, int]
@@ -61,13 +70,17 @@ def bind(trace: Trace, results: Sequence[Any]) -> Binding:
     brought = {number[value]: cell for cell, value in state.entries.items()}
     place = {cell: index for index, cell in cells.items()}
     inner = {*tensors, *cells, *brought}
+    # The traced Tensors have done their work; they would keep the whole trace alive.
+    state.values.clear()
+    state.entries.clear()
     return Binding(
         graph=graph,
         arguments=tuple(index for index in number.values() if index not in inner),
         tensors=tuple((index, dense(tensor)) for index, tensor in tensors.items()),
         cells=tuple(cells.items()),
         gradients=tuple(brought.items()),
-        results=tuple(results),
+        results=tuple(RESULT if isinstance(one, Tensor) else one for one in results),
+        taped=tuple(is_live(one) for one in results if isinstance(one, Tensor)),
         assigned=tuple(assigned),
         left=tuple((cell, state.set_at[cell]) for cell in left),
         donate={place[c]: first + i for i, c in enumerate(assigned) if c in place},
@@ -77,3 +90,8 @@ def bind(trace: Trace, results: Sequence[Any]) -> Binding:
         once=once,
     )
 
+
+def is_live(result: Tensor) -> bool:
+    """Whether `backward` could still start from a traced result."""
+    tape = result._tape
+    return tape is not None and not (isinstance(tape, TapeNode) and tape.freed)

@@ -1,7 +1,7 @@
 """Where does a mutable value lie, and who may write there? Cells, a clock, and a gate.
 
 A `Cell` holds a block of memory. Compiled code remembers the addresses of cells and writes in place
-while the clock says that nobody looked; the gate keeps a step that writes apart from those who read.
+while the clock says that nobody looked; the gate keeps a step that writes apart from readers.
 """
 
 # pyright: reportPrivateUsage=false
@@ -49,43 +49,31 @@ class Clock:
 class Gate:
     """Keeps a compiled step that writes cells in place apart from everybody else who uses them.
 
-    A step holds `lock` while it runs; `writer` is its thread, or 0. A call that only reads is
-    counted in `readers`: steps that start meanwhile write elsewhere, and the memory that cells let
-    go of is kept until the last reader is done.
+    A step holds `lock` while it runs; `writer` is its thread, or 0. A call that only reads enters
+    `readers` while it holds the lock, and leaves without: steps that start meanwhile write
+    elsewhere, and the memory that cells let go of is kept until the last reader has left.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.writer = 0
-        self.readers = 0
+        self.readers: list[None] = []
         self._retired: list[object] = []
-        self._counting = threading.Lock()
-
-    def enter(self) -> None:
-        """A call that reads cells begins, once no step is writing."""
-        with self.lock, self._counting:
-            self.readers += 1
+        self._retiring = threading.Lock()
 
     def leave(self) -> None:
         """A call that reads cells is done."""
-        with self._counting:
-            self.readers -= 1
-            if not self.readers:
-                self._retired.clear()
+        self.readers.pop()
+        if self._retired:
+            with self._retiring:
+                if not self.readers:
+                    self._retired.clear()
 
     def retire(self, storage: object) -> None:
         """Keep memory that a cell lets go of until no running call can be reading it."""
         if self.readers:
-            with self._counting:
+            with self._retiring:
                 self._retired.append(storage)
-
-    def begin_writing(self) -> None:
-        """A step that writes begins; its thread holds the lock."""
-        self.writer = get_ident()
-
-    def end_writing(self) -> None:
-        """The step that writes is done."""
-        self.writer = 0
 
     def wait(self) -> None:
         """Return once no other thread's compiled step is writing."""
@@ -117,7 +105,8 @@ class Cell(Operators):
     )
 
     def __init__(self, tensor: Tensor, name: str, trainable: bool) -> None:
-        assert tensor._storage is not None and tensor._layout.dense, "a cell holds plain numbers"
+        assert tensor._storage is not None, "a cell holds numbers"
+        assert tensor._layout.dense, "a cell holds them in row-major order"
         self.name = name
         self._trainable = trainable
         self._watched = False
@@ -146,7 +135,8 @@ class Cell(Operators):
 
     def hold(self, tensor: Tensor) -> None:
         """Hold a Tensor's memory from now on."""
-        assert tensor._storage is not None and tensor._layout.dense, "a cell holds plain numbers"
+        assert tensor._storage is not None, "a cell holds numbers"
+        assert tensor._layout.dense, "a cell holds them in row-major order"
         with gate.lock:
             gate.retire(self._storage)
             self._layout = tensor._layout
@@ -177,9 +167,6 @@ class Cell(Operators):
     def is_sole_holder(self) -> bool:
         """Whether nobody but the cell holds its memory, so that it may be written in place."""
         return sys.getrefcount(self._storage) == _ALONE and not self._storage.borrowed
-
-    def __hash__(self) -> int:
-        return id(self)
 
 
 class _Probe:

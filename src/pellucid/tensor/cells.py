@@ -1,8 +1,8 @@
-"""Which Variables are in here? Trees of Stateful objects, lists, tuples and dicts are looked through."""
+"""Which Variables are in here? Stateful objects, lists, tuples and dicts are looked through."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from pellucid.tensor.state import Variable
@@ -36,13 +36,14 @@ def with_cells(root: Any, replace: Callable[[Variable], Any]) -> Any:
         for name, value in root.__dict__.items():
             copy.__dict__[name] = with_cells(value, replace)
         return copy
+    kind: Any = root.__class__
     if isinstance(root, list | tuple):
         items = [with_cells(item, replace) for item in cast("list[Any]", root)]
         # A named tuple takes its fields one by one.
-        return type(root)(*items) if hasattr(root, "_fields") else type(root)(items)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        return kind(*items) if hasattr(kind, "_fields") else kind(items)
     if isinstance(root, dict):
         pairs = cast("dict[Any, Any]", root).items()
-        return type(root)((key, with_cells(value, replace)) for key, value in pairs)  # pyright: ignore[reportUnknownVariableType]
+        return kind((key, with_cells(value, replace)) for key, value in pairs)
     return root
 
 
@@ -53,10 +54,21 @@ def parts_of(value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, list | tuple):
         return [(str(i), part) for i, part in enumerate(cast("list[Any]", value))]
     if isinstance(value, dict):
-        return [(key_text(key), part) for key, part in cast("dict[Any, Any]", value).items()]
+        pairs = cast("dict[Any, Any]", value)
+        return list(zip(_distinct(map(key_text, pairs)), pairs.values(), strict=True))
     return []
 
 
 def key_text(key: Any) -> str:
     """A dict's key in a path: a Variable by its name, for it prints numbers."""
     return f"<{key.name}>" if isinstance(key, Variable) else str(key)
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    """Names of which no two are equal: that of a second layer's kernel is `<kernel>#1`."""
+    seen: dict[str, int] = {}
+    found: list[str] = []
+    for name in names:
+        count = seen[name] = seen.get(name, -1) + 1
+        found.append(f"{name}#{count}" if count else name)
+    return found

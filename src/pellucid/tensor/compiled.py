@@ -11,19 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from threading import get_ident
 from typing import Any
 
 from pellucid.core import tree
 from pellucid.engines.base import Executable, Frame, Storage, layout
 from pellucid.ir.graph import Graph, TensorType
-from pellucid.tensor.binding import Binding
+from pellucid.tensor.binding import RESULT, Binding
 from pellucid.tensor.cell import Cell, clock, gate
 from pellucid.tensor.context import context, current_engine
-from pellucid.tensor.deferred import DeferredCall, DeferredResult, is_live
+from pellucid.tensor.deferred import DeferredCall, DeferredResult
 from pellucid.tensor.dispatch import dense
-from pellucid.tensor.interrupt import drop_shield, raise_shield
+from pellucid.tensor.interrupt import raise_late
 from pellucid.tensor.reach import Reach
-from pellucid.tensor.tensor import Tensor
+from pellucid.tensor.tensor import Tensor, escaped_error
 
 
 @dataclass(slots=True)
@@ -67,19 +68,21 @@ class Compiled:
         self.inputs: tuple[TensorType, ...] = executable.inputs
         self.outputs: tuple[TensorType, ...] = executable.outputs
         self.spent = False
+        self._once = binding.once
         self._resultdef = resultdef
         self._kinds = _plain_kinds(treedef, leaves)
         self._engine = current_engine()
         self._gradients = context.gradients
+        self._mode = context.mode
         first = len(self.inputs)
         places = [(first + i, layout(type)) for i, type in enumerate(self.outputs)]
-        tensors = [one for one in binding.results if isinstance(one, Tensor)]
-        self._results = [(slot, place, place.nbytes) for slot, place in places[: len(tensors)]]
-        states = places[len(tensors) :]
+        count = len(binding.taped)
+        self._results = [(slot, place, place.nbytes) for slot, place in places[:count]]
+        states = places[count:]
         self._states = list(zip(states, binding.assigned, strict=False))
         self._left = states[len(binding.assigned) :]
-        self._taped = tuple(map(is_live, tensors)) if any(map(is_live, tensors)) else ()
-        self._single = resultdef == tree.LEAF and len(tensors) == 1
+        self._taped = binding.taped if any(binding.taped) else ()
+        self._single = resultdef == tree.LEAF and count == 1
         self._writes = bool(binding.assigned or binding.left or binding.state.used)
         self._reads = bool(binding.cells)
         self._present = tuple(binding.state.present.items())
@@ -92,15 +95,11 @@ class Compiled:
     def takes(self, args: Sequence[Any]) -> bool:
         """Whether plain positional arguments are just of the kinds compiled for; quick."""
         kinds = self._kinds
-        if kinds is None or len(kinds) != len(args):
+        if context.mode is not self._mode or kinds is None or len(kinds) != len(args):
             return False
-        if context.engine is not self._engine or context.gradients is not self._gradients:
-            return False
-        for arg, kind in zip(args, kinds, strict=True):
-            if type(arg) is Tensor:
-                if arg._layout is not kind or arg._storage is None:
-                    return False
-            elif arg is not kind:
+        # Not `zip`, whose keyword would cost as much as all the rest.
+        for number, arg in enumerate(args):
+            if (arg._layout if type(arg) is Tensor else arg) is not kinds[number]:
                 return False
         return True
 
@@ -110,10 +109,9 @@ class Compiled:
             return False
         if self._mood is not None and self._mood != clock.mood:
             return False
-        for cell, there in self._present:
-            if (cell.held_gradient is not None) != there:
-                return False
-        return True
+        return not self._present or all(
+            (cell.held_gradient is not None) == there for cell, there in self._present
+        )
 
     def reason(self) -> str:
         """Why it does not suit any more, as a sentence."""
@@ -132,32 +130,33 @@ class Compiled:
         if self._writes:
             outputs = self._run_alone(args)
         elif self._reads:
-            gate.enter()
+            with gate.lock:
+                gate.readers.append(None)
             try:
                 outputs = self._call(args, exclusive=False)
             finally:
                 gate.leave()
         else:
             outputs = self._call(args, exclusive=False)
-        if self.binding.once:
-            self.spent = True
         if self._gradients:
             self._defer(outputs, args)
         if self._single:
             return outputs[0]
         found = iter(outputs)
-        leaves = [next(found) if isinstance(r, Tensor) else r for r in self.binding.results]
+        leaves = [next(found) if one is RESULT else one for one in self.binding.results]
         return tree.unflatten(self._resultdef, leaves)
 
     def _run_alone(self, args: Sequence[Any]) -> list[Tensor]:
         with gate.lock:
-            gate.begin_writing()
-            raise_shield()
+            gate.writer = get_ident()
+            context.shielded = True
             try:
                 return self._call(args, exclusive=not gate.readers)
             finally:
-                gate.end_writing()
-                drop_shield()
+                gate.writer = 0
+                context.shielded = False
+                if context.interrupted:
+                    raise_late()
 
     def _call(self, args: Sequence[Any], exclusive: bool) -> list[Tensor]:
         known = self._known
@@ -173,10 +172,10 @@ class Compiled:
             for slot, address in known.addresses:
                 table[slot] = address
             seat.filled = known
-        slots = iter(self.binding.arguments)
+        arguments = iter(self.binding.arguments)
         for arg in args:
             if type(arg) is Tensor:
-                table[next(slots)] = arg._address
+                table[next(arguments)] = arg._address or _refuse(arg)
         brought = self._bring_gradients(table) if self.binding.gradients else ()
         allocate = self._engine.allocate
         outputs: list[Tensor] = []
@@ -184,12 +183,14 @@ class Compiled:
             storage = allocate(nbytes)
             table[slot] = address = storage.address
             outputs.append(Tensor(place, storage, address))
-        left = [self._new(place, slot, table) for slot, place in self._left]
+        left = [self._new(place, slot, table) for slot, place in self._left] if self._left else []
         self.executable.run(seat.frame)
         self._seats.append(seat)
         del brought  # what was brought lives until the run is over
         if self._writes:
             self._commit(fresh, left)
+        if self._once:
+            self.spent = True
         return outputs
 
     def _bring_gradients(self, table: Any) -> list[Tensor]:
@@ -245,14 +246,21 @@ class Compiled:
 
     def _defer(self, outputs: list[Tensor], args: Sequence[Any]) -> None:
         """Give results a tape where a Parameter, or an argument with a tape, is behind them."""
-        tensors = [arg for arg in args if type(arg) is Tensor]
-        through = any(arg._tape is not None for arg in tensors)
+        through = False
+        for arg in args:
+            if type(arg) is Tensor and arg._tape is not None:
+                through = True
         if not self._taped and not through:
             return
+        tensors = [arg for arg in args if type(arg) is Tensor]
         call = DeferredCall(self.name, self.binding, tensors)
         for index, output in enumerate(outputs):
             if (self._taped and self._taped[index]) or (through and output.dtype.is_floating):
                 output._tape = DeferredResult(call, index)
+
+
+def _refuse(tensor: Tensor) -> int:
+    raise escaped_error(tensor)
 
 
 def _plain_kinds(treedef: tree.TreeDef, leaves: Sequence[Any]) -> tuple[Any, ...] | None:

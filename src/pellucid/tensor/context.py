@@ -17,7 +17,10 @@ class Context(threading.local):
     """One thread's surroundings.
 
     `trace` is the innermost open trace, or None while ops run at once; `outermost` keeps the
-    journal of all open ones, also while something outside the graph is done; `plans` are the engine's ops made ready, `constants` its Tensors of one number.
+    journal of all open ones, also while something outside the graph is done. `plans` are the
+    engine's ops made ready, `constants` its Tensors of one number. `mode` is one object for each
+    engine and tape mode, and another while a trace is open. While the thread is `shielded`, an
+    interrupt only leaves a note in `interrupted`.
     """
 
     def __init__(self) -> None:
@@ -27,8 +30,18 @@ class Context(threading.local):
         self.engine: Engine | None = None
         self.plans: dict[Any, Any] = {}
         self.constants: dict[Any, Any] = {}
+        self.mode: object = None
+        self.shielded = False
+        self.interrupted = False
+
+    def settle(self) -> None:
+        """Find the mode again after something changed."""
+        name = self.engine.name if self.trace is None and self.engine is not None else None
+        key = (name, self.gradients)
+        self.mode = _modes.get(key) or _modes.setdefault(key, object())
 
 
+_modes: dict[tuple[str | None, bool], object] = {}
 context = Context()
 _plans: dict[str, dict[Any, Any]] = {}
 _constants: dict[str, dict[Any, Any]] = {}
@@ -48,6 +61,7 @@ def use_engine(name: str) -> None:
     context.plans = _plans.setdefault(name, {})
     context.constants = _constants.setdefault(name, {})
     context.engine = engine
+    context.settle()
 
 
 @contextmanager
@@ -87,18 +101,27 @@ def no_grad() -> Generator[None]:
     >>> y.requires_grad
     False
     """
-    before = context.gradients
-    context.gradients = False
+    with keeping_tape(False):
+        yield
+
+
+@contextmanager
+def keeping_tape(keep: bool) -> Generator[None]:
+    """Record a tape inside, or none."""
+    before, context.gradients = context.gradients, keep
+    context.settle()
     try:
         yield
     finally:
         context.gradients = before
+        context.settle()
 
 
 @contextmanager
 def tracing(trace: Trace) -> Generator[Trace]:
     """Let ops on this thread become nodes of `trace`; an exception restores what changed."""
     before, context.trace = context.trace, trace
+    context.settle()
     outermost = context.outermost is None
     if outermost:
         context.outermost = trace
@@ -112,6 +135,7 @@ def tracing(trace: Trace) -> Generator[Trace]:
         raise
     finally:
         context.trace = before
+        context.settle()
         trace.is_open = False
         if outermost:
             context.outermost = None
@@ -124,18 +148,20 @@ def outside_traces() -> Generator[None]:
         yield
         return
     trace, context.trace = context.trace, None
+    context.settle()
     try:
         yield
     finally:
         context.trace = trace
+        context.settle()
 
 
-def root_trace() -> Trace | None:
-    """The outermost open trace that is not suspended, or None."""
+def program_trace() -> Trace | None:
+    """The open trace of the program around all others, or None where the program runs at once."""
     trace = context.trace
     while trace is not None and trace.parent is not None:
         trace = trace.parent
-    return trace
+    return trace if trace is not None and trace.is_program else None
 
 
 def journal(undo: Callable[[], None]) -> None:

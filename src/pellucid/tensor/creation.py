@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.core.dtype import as_dtype, float32, int64
+from pellucid.core.dtype import DType, as_dtype, float32, int64
 from pellucid.core.error import OpShapeError, OpTypeError
 from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
@@ -23,6 +23,7 @@ from pellucid.tensor.arithmetic import (
     subtract,
     where,
 )
+from pellucid.tensor.dispatch import dense
 from pellucid.tensor.memory import (
     borrow_array,
     can_borrow,
@@ -74,34 +75,34 @@ def full(shape: Any, fill_value: bool | int | float, *, dtype: Any = None) -> Te
     >>> print(full((2,), 7))
     [7 7]
     """
-    return constant(
+    return _filled(
         fill_value, as_dtype(type(fill_value) if dtype is None else dtype), _sizes(shape)
     )
 
 
 def zeros(shape: Any, *, dtype: Any = None) -> Tensor:
     """Zeros; float32 where no dtype is given."""
-    return constant(0, as_dtype(float32 if dtype is None else dtype), _sizes(shape))
+    return _filled(0, as_dtype(float32 if dtype is None else dtype), _sizes(shape))
 
 
 def ones(shape: Any, *, dtype: Any = None) -> Tensor:
     """Ones; float32 where no dtype is given."""
-    return constant(1, as_dtype(float32 if dtype is None else dtype), _sizes(shape))
+    return _filled(1, as_dtype(float32 if dtype is None else dtype), _sizes(shape))
 
 
 def zeros_like(x: Tensor | Variable, /, *, dtype: Any = None) -> Tensor:
     """Zeros of x's shape and dtype."""
-    return constant(0, x.dtype if dtype is None else as_dtype(dtype), x.shape)
+    return _filled(0, x.dtype if dtype is None else as_dtype(dtype), x.shape)
 
 
 def ones_like(x: Tensor | Variable, /, *, dtype: Any = None) -> Tensor:
     """Ones of x's shape and dtype."""
-    return constant(1, x.dtype if dtype is None else as_dtype(dtype), x.shape)
+    return _filled(1, x.dtype if dtype is None else as_dtype(dtype), x.shape)
 
 
 def full_like(x: Tensor | Variable, /, fill_value: float, *, dtype: Any = None) -> Tensor:
     """One number everywhere, in x's shape and dtype."""
-    return constant(fill_value, x.dtype if dtype is None else as_dtype(dtype), x.shape)
+    return _filled(fill_value, x.dtype if dtype is None else as_dtype(dtype), x.shape)
 
 
 def arange(
@@ -168,10 +169,16 @@ def one_hot(labels: Any, classes: int, /, *, dtype: Any = None) -> Tensor:
     [[1. 0. 0.]
      [0. 0. 1.]]
     """
-    column = expand_dims(asarray(labels), axis=-1)
+    # A small dtype may not count as far as there are classes.
+    column = expand_dims(astype(asarray(labels), int64), axis=-1)
     shape = (*column.shape[:-1], classes)
-    hits = equal(broadcast_to(column, shape), places(shape, len(shape) - 1, column.dtype))
+    hits = equal(broadcast_to(column, shape), places(shape, len(shape) - 1))
     return astype(hits, float32 if dtype is None else dtype)
+
+
+def _filled(value: Any, dtype: DType, shape: tuple[int, ...]) -> Tensor:
+    """One number everywhere, in memory of the size of the result."""
+    return dense(constant(value, dtype, shape))
 
 
 def _from_diagonal(name: str, x: Any) -> tuple[Tensor, Tensor]:

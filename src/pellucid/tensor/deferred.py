@@ -1,4 +1,4 @@
-"""How does `backward` come through a compiled call? The call is evaluated again, op by op, on a tape.
+"""How does `backward` come through a compiled call? The call is evaluated again, with a tape.
 
 That happens only if `backward` is asked for outside the compiled function; a training step that
 calls it inside pays nothing.
@@ -14,9 +14,8 @@ from pellucid.core.error import StateError
 from pellucid.core.source import at_line, user_source
 from pellucid.tensor.binding import Binding
 from pellucid.tensor.cell import clock
-from pellucid.tensor.context import context
+from pellucid.tensor.context import keeping_tape
 from pellucid.tensor.dispatch import evaluate
-from pellucid.tensor.tape import TapeNode
 from pellucid.tensor.tensor import Tensor
 
 
@@ -41,18 +40,15 @@ class DeferredCall:
         if self.writes != clock.writes or binding.assigned:
             raise StateError(
                 f"backward: Variables changed since the compiled call of {self.name}"
-                f"{at_line(user_source())}\n  call backward inside the compiled function, or before "
-                "they change"
+                f"{at_line(user_source())}\n  call backward inside the compiled function, or "
+                "before they change"
             )
         tensors = dict(zip(binding.arguments, self.arguments, strict=True)) | dict(binding.tensors)
         for slot, cell in binding.cells:
             tensors[slot] = cell.take(cell if cell._trainable else None)
-        before, context.gradients = context.gradients, True
-        try:
-            inputs = [tensors[number] for number in range(len(binding.graph.inputs))]
+        inputs = [tensors[number] for number in range(len(binding.graph.inputs))]
+        with keeping_tape(True):
             return evaluate(binding.graph, inputs)
-        finally:
-            context.gradients = before
 
 
 class DeferredResult:
@@ -66,9 +62,3 @@ class DeferredResult:
     def resolve(self) -> object:
         """The tape node or Parameter behind the result; None where there is none."""
         return self.call.results()[self.index]._tape
-
-
-def is_live(result: Tensor) -> bool:
-    """Whether `backward` could still start from a traced result."""
-    tape = result._tape
-    return tape is not None and not (isinstance(tape, TapeNode) and tape.freed)

@@ -139,14 +139,14 @@ def _view(
     if op is parts.slice:
         return _sliced(operands[0], result, attrs["start"], attrs["strides"])
     if op is movement.transpose:
-        strides = operands[0].strides
-        return View(layout(result, tuple(strides[axis] for axis in attrs["permutation"])))
+        permutation: tuple[int, ...] = attrs["permutation"]
+        return View(_strided(result, [operands[0].strides[axis] for axis in permutation]))
     if op is movement.broadcast:
         strides = [0] * len(shape)
         sizes = zip(operands[0].shape, operands[0].strides, attrs["axes"], strict=True)
         for size, stride, axis in sizes:
             strides[axis] = stride if size == shape[axis] else 0
-        return View(layout(result, tuple(strides)))
+        return View(_strided(result, strides))
     if op is movement.reshape:
         found = _reshaped(operands[0], result)
         return None if found is None else View(found)
@@ -157,8 +157,17 @@ def _sliced(
     operand: Layout, result: TensorType, start: tuple[int, ...], steps: tuple[int, ...]
 ) -> View:
     first = sum(at * stride for at, stride in zip(start, operand.strides, strict=True))
-    strides = tuple(a * b for a, b in zip(operand.strides, steps, strict=True))
-    return View(layout(result, strides), first * result.dtype.bytes)
+    strides = [a * b for a, b in zip(operand.strides, steps, strict=True)]
+    return View(_strided(result, strides), first * result.dtype.bytes)
+
+
+def _strided(result: TensorType, strides: Sequence[int]) -> Layout:
+    """The layout with these strides; the dense one where only axes of size 1 say otherwise."""
+    plain = layout(result)
+    triples = zip(plain.shape, strides, plain.strides, strict=True)
+    if all(size == 1 or stride == other for size, stride, other in triples):
+        return plain
+    return layout(result, tuple(strides))
 
 
 def _reshaped(operand: Layout, result: TensorType) -> Layout | None:

@@ -18,7 +18,7 @@ import threading
 import time
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from pellucid.core import tree
 from pellucid.core.dtype import as_dtype
@@ -75,11 +75,11 @@ class Jit:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the compiled graph that suits these arguments, compiling it if there is none."""
-        if context.trace is not None:
-            return self.function(*args, **kwargs)
         last = self._last
         if last is not None and not kwargs and last.takes(args) and last.is_current():
             return last.run(args)
+        if context.trace is not None:
+            return self.function(*args, **kwargs)
         leaves, key, treedef = self._signature(args, kwargs)
         entry = self._find(key) or self._compile(leaves, treedef, key)
         return entry.run([leaf for leaf in leaves if isinstance(leaf, Tensor)])
@@ -137,7 +137,7 @@ class Jit:
             if entry is not None:
                 return entry
             interrupt.prepare()
-            trace = Trace(None)
+            trace = Trace(None, is_program=True)
             try:
                 entry = self._traced(trace, leaves, treedef, key)
             except BaseException:
@@ -197,6 +197,9 @@ def jit(function: Function | None = None, *, static: Any = ()) -> Any:
     Variables, Modules and optimizers keep their identity and structure, and what is read or
     assigned in their cells goes in and out of the graph. Works as a decorator.
 
+    A first call that makes new state (Parameters, an optimizer's slots) is traced once more at the
+    second call, which finds it there; nothing is compiled again if the graph is the same.
+
     >>> import pellucid as pe
     >>> count = pe.Variable(0)
     >>> @jit
@@ -208,8 +211,8 @@ def jit(function: Function | None = None, *, static: Any = ()) -> Any:
     """
     if function is None:
         return functools.partial(jit, static=static)
-    chosen = static if isinstance(static, tuple | list) else (static,)
-    return Jit(function, tuple(chosen))
+    names = cast("list[Any]", static) if isinstance(static, tuple | list) else [static]
+    return Jit(function, tuple(names))
 
 
 def spec(shape: tuple[int, ...], dtype: Any) -> Spec:

@@ -21,7 +21,7 @@ from pellucid.tensor.trace import Trace
 
 
 def concrete(tensor: Tensor) -> Tensor:
-    """The numbers of a traced Tensor that depends on no argument; raises StateError on one that does.
+    """The numbers of a traced Tensor; raises StateError where it depends on an argument.
 
     A Tensor with numbers is given back as it is.
     """

@@ -6,7 +6,7 @@ It stands apart from the classes because the functions are made of Tensors: impo
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from pellucid.core.dtype import as_dtype
 from pellucid.tensor import arithmetic, indexing, products, reducing, shaping
@@ -19,7 +19,7 @@ Method = Callable[..., Any]
 
 def _operator(function: Method) -> Method:
     def method(self: Any, other: Any) -> Any:
-        return function(self, other) if _suits(other) else NotImplemented
+        return function(self, other) if type(other) is Tensor or _suits(other) else NotImplemented
 
     return method
 
@@ -36,8 +36,14 @@ def _suits(other: object) -> bool:
 
 
 def _reducing(function: Method) -> Method:
-    def method(self: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return function(self, axis=axis, keepdims=keepdims)
+    # NumPy's functions call the methods of what they get, so np.sum(x) comes here with `out`.
+    def method(
+        self: Any, axis: Any = None, keepdims: bool = False, dtype: Any = None, out: None = None
+    ) -> Tensor:
+        if out is not None:
+            raise TypeError(f"{function.__name__}: a Tensor never changes: there is no `out`")
+        x = self if dtype is None else arithmetic.astype(self, dtype)
+        return function(x, axis=axis, keepdims=keepdims)
 
     method.__doc__ = function.__doc__
     return method
@@ -45,7 +51,7 @@ def _reducing(function: Method) -> Method:
 
 def _transpose(self: Any, *axes: Any) -> Tensor:
     """The axes in another order; in reverse where none is given."""
-    return shaping.transpose(self, _unpacked(axes) if axes else None)
+    return shaping.transpose(self, None if axes in ((), (None,)) else _unpacked(axes))
 
 
 def _reshape(self: Any, *shape: Any) -> Tensor:
@@ -55,12 +61,14 @@ def _reshape(self: Any, *shape: Any) -> Tensor:
 
 def _unpacked(sizes: tuple[Any, ...]) -> tuple[Any, ...]:
     """(2, 3) from both f(2, 3) and f((2, 3))."""
-    return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
+    first = sizes[0] if len(sizes) == 1 else None
+    return tuple(cast("list[Any]", first)) if isinstance(first, tuple | list) else sizes
 
 
-def _squeeze(self: Any, axis: Any) -> Tensor:
-    """Axes of size 1 left out."""
-    return shaping.squeeze(self, axis)
+def _squeeze(self: Any, axis: Any = None) -> Tensor:
+    """Axes of size 1 left out, all of them where none is given."""
+    every = tuple(i for i, size in enumerate(self.shape) if size == 1)
+    return shaping.squeeze(self, every if axis is None else axis)
 
 
 def _astype(self: Any, dtype: Any) -> Tensor:

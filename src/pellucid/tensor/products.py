@@ -37,7 +37,7 @@ def matmul(x1: Operand, x2: Operand, /) -> Tensor:
 
 
 def tensordot(x1: Operand, x2: Operand, /, *, axes: int | tuple[Axes, Axes] = 2) -> Tensor:
-    """The sum of products over pairs of axes: the last `axes` of x1 and the first of x2, or pairs."""
+    """The sum of products over the last `axes` of x1 and the first of x2, or over pairs of axes."""
     lhs, rhs = same_dtype(x1, x2)
     if isinstance(axes, int):
         if axes > min(lhs.ndim, rhs.ndim):

@@ -1,4 +1,4 @@
-"""What does a function depend on beyond its arguments? What its names lead to, and how that is built.
+"""What does a function depend on beyond its arguments? What its names lead to, and its structure.
 
 A compiled function fits as long as each name through which it reached something still means the
 same object, and every Stateful among them has the same structure: attributes, lists, plain values.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import dis
 import functools
 import math
+import operator
 import types
 from collections.abc import Callable, Iterable
 from typing import Any, cast
@@ -43,9 +44,8 @@ class Reach:
         self._cells = tuple(survey.cells)
         self._roots = survey.roots
         self._structure = structure(self._roots)
-        # Plain lists and dicts change uncounted: what they are part of is looked at each time.
-        self._loose = {name: root for name, root in self._roots.items() if is_loose(root)}
-        self._loose_structure = structure(self._loose)
+        # Plain lists and dicts change uncounted: they are looked at each time.
+        self._loose = tuple(map(_Loose, loose_containers(self._roots)))
         self._seen_at = clock.structure
 
     def is_current(self) -> bool:
@@ -56,12 +56,18 @@ class Reach:
         for cell, _, found in self._cells:
             if contents(cell) is not found and not _is_equal(contents(cell), found):
                 return False
-        if self._loose and structure(self._loose) != self._loose_structure:
-            return False
         seen_at = clock.structure
-        if self._seen_at != seen_at and structure(self._roots) != self._structure:
+        if seen_at == self._seen_at:
+            for one in self._loose:
+                if not one.is_current():
+                    break
+            else:
+                return True
+        if structure(self._roots) != self._structure:
             return False
         self._seen_at = seen_at
+        for one in self._loose:
+            one.look()
         return True
 
     def reason(self) -> str:
@@ -191,19 +197,58 @@ def structure(roots: dict[str, Any]) -> Structure:
     return found
 
 
-def is_loose(root: Any) -> bool:
-    """Whether a plain list or dict is among what a root consists of."""
+def loose_containers(root: Any) -> list[Any]:
+    """The plain lists and dicts among what a tree consists of, small ones only."""
     seen: set[int] = set()
-    stack = [root]
+    found: list[Any] = []
+    stack = list(root.values())
     while stack:
         value = stack.pop()
         if id(value) in seen:
             continue
         seen.add(id(value))
         if type(value) in (list, dict):
-            return True
-        stack += [part for _, part in parts_of(value)]
-    return False
+            found.append(value)
+        parts = parts_of(value)
+        stack += [part for _, part in parts] if len(parts) <= LOOKED_INTO else []
+    return found
+
+
+class _Loose:
+    """A plain list or dict, and what was in it."""
+
+    __slots__ = ("exact", "length", "snapshot", "value")
+
+    def __init__(self, value: list[Any] | dict[Any, Any]) -> None:
+        self.value = value
+        self.look()
+
+    def look(self) -> None:
+        """Take what is there now as what must be there."""
+        self.length = len(self.value)
+        small = self.length <= LOOKED_INTO
+        self.snapshot = self.value.copy() if small else None
+        items = self.value.values() if isinstance(self.value, dict) else self.value
+        # Numbers may be equal without being the same.
+        self.exact = small and any(isinstance(one, bool | int | float) for one in items)
+
+    def is_current(self) -> bool:
+        """Whether it surely holds the same objects; quick."""
+        if self.snapshot is None:
+            return len(self.value) == self.length
+        try:
+            # Comparing looks at identity first, so this runs no code of the items if all is well.
+            if self.value != self.snapshot:
+                return False
+        except (TypeError, ValueError):
+            return False
+        return not self.exact or _identical(self.value, self.snapshot)
+
+
+def _identical(value: Any, snapshot: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(operator.is_, value.values(), snapshot.values()))  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+    return all(map(operator.is_, value, snapshot))
 
 
 def contents(cell: types.CellType) -> Any:
@@ -242,29 +287,33 @@ class _Same:
 
 
 class _Container:
-    """The kind and the keys of a list, tuple or dict."""
+    """The kind, the size and the keys of a list, tuple or dict."""
 
-    __slots__ = ("keys", "kind")
+    __slots__ = ("keys", "kind", "size")
 
-    def __init__(self, kind: type[Any], keys: tuple[Any, ...]) -> None:
-        self.kind, self.keys = kind, keys
+    def __init__(self, kind: type[Any], size: int, keys: tuple[Any, ...] = ()) -> None:
+        self.kind, self.size, self.keys = kind, size, keys
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Container) and self.kind is other.kind and self.keys == other.keys
+        if not isinstance(other, _Container) or self.kind is not other.kind:
+            return False
+        return self.size == other.size and self.keys == other.keys
 
     def __hash__(self) -> int:
-        return hash(self.keys)
+        return hash((self.size, self.keys))
 
 
 def _container(value: Any) -> tuple[_Container, list[tuple[str, Any]]]:
     """What a container is by itself, and its items with the names that they have in a path."""
-    if len(value) > LOOKED_INTO:
-        return _Container(type(value), (_Same(value), len(value))), []
+    kind = cast("type[Any]", type(value))
+    size = len(value)
+    if size > LOOKED_INTO:
+        return _Container(kind, size, (_Same(value),)), []
     if not isinstance(value, dict):
-        return _Container(type(value), (len(value),)), [(str(i), v) for i, v in enumerate(value)]
-    pairs = cast("dict[Any, Any]", value).items()
+        return _Container(kind, size), [(str(i), item) for i, item in enumerate(value)]
+    pairs = list(cast("dict[Any, Any]", value).items())
     keys = tuple(key if isinstance(key, PLAIN) else _Same(key) for key, _ in pairs)
-    return _Container(type(value), keys), [
+    return _Container(kind, size, keys), [
         (repr(key) if isinstance(key, PLAIN) else f"{type(key).__name__} {number}", item)
         for number, (key, item) in enumerate(pairs)
     ]
@@ -273,14 +322,15 @@ def _container(value: Any) -> tuple[_Container, list[tuple[str, Any]]]:
 def _short(value: Any) -> str:
     """An entry of a structure, or a value, in a few words."""
     if isinstance(value, _Container):
-        return f"a {value.kind.__name__.removeprefix('Tracked').lower()} of {len(value.keys)}"
-    if isinstance(value, tuple) and len(cast("tuple[Any, ...]", value)) == 2:
-        kind, what = cast("tuple[Any, Any]", value)
+        return f"a {value.kind.__name__.removeprefix('Tracked').lower()} of {value.size}"
+    pair = cast("tuple[Any, ...]", value) if isinstance(value, tuple) else ()
+    if len(pair) == 2:
+        kind, what = pair
         if isinstance(kind, _Same):
             return f"{_short(kind)} {'that is trained' if what else 'that is not trained'}"
         return str(what) if kind is float else repr(what)
-    value = value.value if isinstance(value, _Same) else value
-    return repr(value) if isinstance(value, PLAIN) else f"a {type(value).__name__}"
+    plain = value.value if isinstance(value, _Same) else cast("Any", value)
+    return repr(plain) if isinstance(plain, PLAIN) else f"a {type(plain).__name__}"
 
 
 def _is_equal(now: Any, found: Any) -> bool:
@@ -303,7 +353,7 @@ def _behind(value: Any) -> tuple[Any, ...]:
     if isinstance(value, property):
         return (value.fget,)
     if isinstance(value, staticmethod | classmethod):
-        return (value.__func__,)
+        return (cast("Any", value).__func__,)
     wrapped = getattr(value, "__wrapped__", None)
     return () if wrapped is None else (wrapped,)
 

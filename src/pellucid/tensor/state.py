@@ -8,7 +8,7 @@ assigned becomes an input or output of the graph; a Parameter's gradient does, t
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from numpy.typing import NDArray
 
@@ -18,11 +18,11 @@ from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
 from pellucid.ops.elementwise import cast
 from pellucid.tensor.cell import Cell, clock
-from pellucid.tensor.context import context, journal, root_trace
+from pellucid.tensor.context import context, journal, program_trace
 from pellucid.tensor.dispatch import apply, dense
 from pellucid.tensor.lifting import concrete
 from pellucid.tensor.memory import copy_array, host_array
-from pellucid.tensor.tensor import Operand, Tensor, number_of_elements
+from pellucid.tensor.tensor import Operand, Tensor, number_of_elements, unpicklable
 
 
 class Variable(Cell):
@@ -68,7 +68,7 @@ class Variable(Cell):
 
     @property
     def trainable(self) -> bool:
-        """Whether gradients reach the cell; False freezes a Parameter, and compiled code notices."""
+        """Whether gradients reach the cell; False freezes a Parameter, also in compiled code."""
         return self._trainable
 
     @trainable.setter
@@ -105,15 +105,15 @@ class Variable(Cell):
     @property
     def grad(self) -> Tensor | None:
         """The gradient that `backward` left here, until a step consumes it; else None."""
-        trace = root_trace()
+        trace = program_trace()
         return self.held_gradient if trace is None else trace.gradients.get(self, trace)
 
     @grad.setter
     def grad(self, value: Operand | None) -> None:
         tensor = None if value is None else self._fitting(value)
-        trace = root_trace()
+        trace = program_trace()
         if trace is None:
-            self.keep_gradient(tensor)
+            self.keep_gradient(None if tensor is None else concrete(tensor))
         else:
             trace.gradients.set(self, tensor)
 
@@ -171,8 +171,16 @@ class Variable(Cell):
     def __format__(self, spec: str) -> str:
         return format(self.value, spec)
 
-    def __hash__(self) -> int:
-        return id(self)
+    def __copy__(self) -> Self:
+        copy = type(self)(self.value, name=self.name)
+        copy.trainable = self.trainable
+        return copy
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self.__copy__()
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise unpicklable(self)
 
     def _set_trainable(self, value: bool) -> None:
         self._trainable = value
@@ -220,7 +228,7 @@ class Buffer(Variable):
 
 def note_backward() -> None:
     """A `backward` begins: if a step came after the last one, what was left over is dropped."""
-    trace = root_trace()
+    trace = program_trace()
     if trace is None:
         clock.backward_at = clock.steps
     else:
@@ -229,7 +237,7 @@ def note_backward() -> None:
 
 def note_step() -> None:
     """An optimizer has made a step: the next `backward` drops what is left over."""
-    trace = root_trace()
+    trace = program_trace()
     if trace is None:
         clock.steps += 1
     else:

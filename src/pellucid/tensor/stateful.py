@@ -19,6 +19,9 @@ class Stateful:
     """An object whose attributes compiled code depends on: a Module, an optimizer, a generator."""
 
     def __setattr__(self, name: str, value: object) -> None:
+        if isinstance(getattr(type(self), name, None), property):
+            object.__setattr__(self, name, value)
+            return
         before = self.__dict__.get(name, _ABSENT)
         if before is value:
             return
@@ -51,7 +54,7 @@ class TrackedDict(dict[Any, Any]):
 
 
 def tracked(value: object) -> object:
-    """A plain list or dict (and those inside) as one that counts its changes; others as they are."""
+    """A plain list or dict (and those inside) as one that counts changes; others as they are."""
     if type(value) is list:
         return TrackedList(tracked(item) for item in cast("list[Any]", value))
     if type(value) is dict:
@@ -76,11 +79,11 @@ def _counted(original: Callable[..., Any], plain: type[Any]) -> Callable[..., An
 
 def _put_back(container: Any, before: Any) -> None:
     # The class's own methods: this change is not one to be journalled.
-    if isinstance(before, list):
-        list.__setitem__(container, slice(None), before)
+    if isinstance(container, list):
+        list[Any].__setitem__(container, slice(None), before)  # pyright: ignore[reportUnknownArgumentType]
     else:
-        dict.clear(container)
-        dict.update(container, before)
+        dict[Any, Any].clear(container)
+        dict[Any, Any].update(container, before)
     clock.structure += 1
 
 

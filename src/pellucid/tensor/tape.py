@@ -1,4 +1,4 @@
-"""How does `backward` know what was computed? Each Tensor leads to the op and operands it came from.
+"""How does `backward` know what was computed? Each Tensor leads to its op and operands.
 
 The tape is a graph that has not been written down yet. `backward` writes it, asks the reverse
 transform for the graph of its gradient, evaluates that on the values at hand, and adds the results

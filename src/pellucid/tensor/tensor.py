@@ -42,6 +42,9 @@ class Operators:
 
     __slots__ = ()
 
+    def __hash__(self) -> int:
+        return id(self)
+
     if TYPE_CHECKING:
         T: Tensor
         mT: Tensor
@@ -88,7 +91,7 @@ class Operators:
         def argmin(self, axis: int | None = None, keepdims: bool = False) -> Tensor: ...
         def reshape(self, *shape: Any) -> Tensor: ...
         def flatten(self) -> Tensor: ...
-        def squeeze(self, axis: AxisArgument) -> Tensor: ...
+        def squeeze(self, axis: AxisArgument = None) -> Tensor: ...
         def transpose(self, *axes: Any) -> Tensor: ...
         def astype(self, dtype: Any) -> Tensor: ...
 
@@ -228,14 +231,14 @@ class Tensor(Operators):
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if self.shape == () and spec else str(self)
 
-    def __hash__(self) -> int:
-        return id(self)
-
     def __copy__(self) -> Tensor:
         return self
 
     def __deepcopy__(self, memo: object) -> Tensor:
         return self
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise unpicklable(self)
 
     def __setitem__(self, key: object, value: object) -> NoReturn:
         raise TypeError(
@@ -308,6 +311,14 @@ def number_of_elements(shape: tuple[int, ...]) -> int:
     for size in shape:
         count *= size
     return count
+
+
+def unpicklable(value: object) -> TypeError:
+    """The error of pickling what points to memory."""
+    return TypeError(
+        f"a {type(value).__name__} is not pickled; keep or send np.asarray(x), and nn.split(model) "
+        "gives all Tensors of a model by name"
+    )
 
 
 def traced_value_error(tensor: Tensor, what: str) -> TracedBoolError | EscapedTraceError:

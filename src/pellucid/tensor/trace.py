@@ -96,12 +96,14 @@ class GradientState:
 class Trace:
     """The graph that a Python function draws while it runs.
 
+    One that `is_program` runs as a whole, gradients and all; a transform's trace is a function.
     `draws` counts random draws since the outermost trace began, by generator, and `draws_at_once`
     those among them that ran at once and are not counted in the graph yet.
     """
 
-    def __init__(self, parent: Trace | None) -> None:
+    def __init__(self, parent: Trace | None, is_program: bool = False) -> None:
         self.parent = parent
+        self.is_program = is_program
         self.builder = Builder()
         self.is_open = True
         self.captured: dict[int, tuple[Tensor, Value]] = {}

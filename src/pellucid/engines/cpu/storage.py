@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 
-from pellucid.engines.base import ALIGNMENT, Storage
+from pellucid.engines.base import ALIGNMENT, MOST_BYTES, Storage
 
 KEPT_BYTES: Final = 256 << 20
 """Freed large blocks beyond this many bytes in all go back to the operating system."""
@@ -21,12 +22,14 @@ SMALL: Final = 4096
 """Up to this many bytes a block is small: of each size so many are kept, without counting bytes."""
 KEPT_SMALL: Final = 256
 
-_MOST: Final = 1 << 62
 assert ALIGNMENT == 64, "small sizes are rounded up by a mask"
 
 
 class BlockPool:
     """Freed blocks by size. Those of small blocks are popped and appended to, without a lock."""
+
+    # Its own names for these: when the program ends, those of the module go before the last blocks.
+    small, kept_small = SMALL, KEPT_SMALL
 
     def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
         self.limit = kept_bytes
@@ -52,12 +55,12 @@ class BlockPool:
         blocks = self.free.get(size)
         if blocks is None:
             blocks = self.free.setdefault(size, [])
-        if size > SMALL:
+        if size > self.small:
             with self._lock:
                 if self.kept + size > self.limit:
                     return
                 self.kept += size
-        elif len(blocks) >= KEPT_SMALL:
+        elif len(blocks) >= self.kept_small:
             return
         blocks.append((address, owner))
 
@@ -76,16 +79,18 @@ class Block(Storage):
 
     __slots__ = ()
 
-    # Bound here: when the program ends, the names of modules go before the last blocks do.
-    def __del__(self, _take_back: object = _pool.take_back) -> None:
-        _take_back(self.nbytes, self.address, self.owner)
+    def __del__(self, _take_back: Callable[[int, int, object], None] = _pool.take_back) -> None:
+        # An interrupt may have come before the block was whole; its owner is set last.
+        owner = getattr(self, "owner", None)
+        if owner is not None:
+            _take_back(self.nbytes, self.address, owner)
 
 
 def _rounded(nbytes: int) -> int:
     """A size for large requests; those that differ by little share one: at most 1/8 is lost."""
     if nbytes <= SMALL:
         return ALIGNMENT
-    if nbytes > _MOST:
+    if nbytes > MOST_BYTES:
         raise MemoryError(f"no memory for {nbytes} bytes")
     step = 1 << (nbytes.bit_length() - 4)
     return -(-nbytes // step) * step

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from pellucid.engines.base import ALIGNMENT, Frame, Layout, Storage, array_at, layout
-from pellucid.ir.graph import Graph, TensorType
+from pellucid.ir.graph import Graph
 from pellucid.ops.control import evaluate
 from pellucid.ops.define import Op
 
@@ -49,7 +49,7 @@ class ReferenceExecutable:
 
     def run(self, frame: Frame) -> None:
         """Evaluate everything before anything is written: outputs may lie where inputs do."""
-        layouts = [layout(cast(TensorType, type)) for type in (*self.inputs, *self.outputs)]
+        layouts = [layout(type) for type in (*self.inputs, *self.outputs)]
         arrays = [array_at(a, o) for a, o in zip(frame.table, layouts, strict=True)]
         count = len(self.inputs)
         results = [np.array(result) for result in evaluate(self.graph, tuple(arrays[:count]))]
