@@ -7,10 +7,13 @@ from pellucid.ops import (
     control,
     convolution,
     elementwise,
+    index,
     movement,
+    parts,
     random,
     reduce,
     reduce_window,
+    sort,
 )
 from pellucid.ops.define import REGISTRY, Op, lookup
 
@@ -21,9 +24,12 @@ __all__ = [
     "control",
     "convolution",
     "elementwise",
+    "index",
     "lookup",
     "movement",
+    "parts",
     "random",
     "reduce",
     "reduce_window",
+    "sort",
 ]
