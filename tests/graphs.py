@@ -16,7 +16,7 @@ from pellucid.core.dtype import DType, bool_, float32, uint32, uint64
 from pellucid.core.shape import Shape
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, TensorType, Value
-from pellucid.ops import REGISTRY
+from pellucid.ops import REGISTRY, index, parts
 from pellucid.ops.contract import dot_general
 from pellucid.ops.elementwise import cast, select
 from pellucid.ops.movement import (
@@ -94,6 +94,7 @@ class _Grower:
             *(self.compare, self.choose, self.convert, self.constant, self.count, self.draw),
             *(self.spread, self.spread, self.turn, self.turn, self.shape_anew, self.shape_anew),
             *(self.reduce, self.reduce, self.reduce, self.contract, self.contract, self.contract),
+            *(self.cut, self.cut, self.turn_over, self.extend, self.join, self.look_up, self.put),
         )
 
     def grow(self) -> None:
@@ -230,13 +231,70 @@ class _Grower:
             sizes = [sizes[0] // 2, 2]
         return reshape(x, shape=tuple(sizes)) if len(sizes) <= 6 else None
 
+    def cut(self) -> Value | None:
+        """A slice of a value."""
+        x = self.any()
+        if x is None or not all(x.shape):
+            return None
+        start = tuple(self.integer(0, size) for size in x.shape)
+        pairs = zip(start, x.shape, strict=True)
+        stop = tuple(self.integer(low + 1, size + 1) for low, size in pairs)
+        return parts.slice(x, start=start, stop=stop, strides=[self.integer(1, 3) for _ in start])
+
+    def turn_over(self) -> Value | None:
+        x = self.any()
+        if x is None:
+            return None
+        axes = tuple(axis for axis in range(x.tensor.rank) if self.rng.random() < 0.5)
+        return parts.reverse(x, axes=axes)
+
+    def extend(self) -> Value | None:
+        """A value with something around its elements, or with less of them."""
+        x = self.any("float")
+        if x is None or int(np.prod(x.shape)) > self.elements // 16:
+            return None
+        low, high = ([self.integer(-1, 3) if n > 2 else 1 for n in x.shape] for _ in range(2))
+        between = [self.integer(0, 2) for _ in x.shape]
+        return parts.pad(x, value="-0.5", low=low, high=high, interior=between)
+
+    def join(self) -> Value | None:
+        x = self.any()
+        if x is None or not x.shape or int(np.prod(x.shape)) > self.elements // 3:
+            return None
+        axis = self.integer(0, x.tensor.rank)
+        return parts.concatenate(x, self.like(x), x, axis=axis)
+
+    def indices(self, x: Value, axis: int, shape: tuple[int, ...]) -> Value:
+        """Places along an axis, some of them out of range, some named twice."""
+        numbers = self.rng.integers(-1, int(x.shape[axis]) + 1, shape)
+        return constant_array(numbers.astype(np.int64))
+
+    def look_up(self) -> Value | None:
+        x = self.any()
+        if x is None or not x.shape or int(np.prod(x.shape)) > self.elements // 9:
+            return None
+        axes = tuple(axis for axis in range(x.tensor.rank) if self.rng.random() < 0.6) or (0,)
+        shape = self.choice([(), (3,), (2, 4)])
+        return index.gather(x, *(self.indices(x, axis, shape) for axis in axes), axes=axes)
+
+    def put(self) -> Value | None:
+        x = self.any("float", "int", "uint")
+        if x is None or not x.shape or int(np.prod(x.shape)) > self.elements // 9:
+            return None
+        axis, shape = self.integer(0, x.tensor.rank), self.choice([(), (3,), (2, 4)])
+        rest = tuple(n for a, n in enumerate(x.shape) if a != axis)
+        updates = self.number(x.dtype, (*shape, *rest))
+        mode = self.choice(index.MODES)
+        places = self.indices(x, axis, shape)
+        return index.scatter(x, updates, places, axes=(axis,), mode=mode)
+
     def reduce(self) -> Value | None:
         x = self.any("float", "int", "uint")
         if x is None:
             return None
         axes = tuple(axis for axis in range(x.tensor.rank) if self.rng.random() < 0.5)
-        name = self.choice(["sum", "max"])
-        if name == "max" and any(x.shape[axis] == 0 for axis in axes):
+        name = self.choice(["sum", "sum", "max", "min", "prod"])
+        if name in ("max", "min") and any(x.shape[axis] == 0 for axis in axes):
             return None
         return REGISTRY[name](x, axes=axes)
 

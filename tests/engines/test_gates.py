@@ -4,7 +4,7 @@ The tolerance is derived, not chosen. Movement, arithmetic, comparison and bits 
 tolerance. An elementary function may err by what its card states, in units of the last place, and
 the reference by half a unit. A sum of n terms, added in any order, errs by at most n half units of
 the dtype it is accumulated in (float32 for 16-bit floats) times the sum of their sizes; then it is
-rounded once to its own dtype.
+rounded once to its own dtype. A scatter that adds accumulates in its own dtype.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ from tests.ops.cases import CASES, Case
 
 EVERY_OP = pytest.mark.parametrize("name", REGISTRY)
 EVERY_ENGINE = pytest.mark.parametrize("engine", engine_names())
-ACCUMULATING = ("sum", "dot_general", "convolution", "window_sum", "window_scatter")
-CHOOSING = ("max", "window_max", "window_pick")
+ACCUMULATING = (
+    "sum", "prod", "dot_general", "scatter", "convolution", "window_sum", "window_scatter",
+)  # fmt: skip
+CHOOSING = ("max", "min", "window_max", "window_pick")
 
 
 def test_cpu_table_and_what_it_refuses_are_the_registry() -> None:
@@ -114,7 +116,7 @@ def launched(engine: Engine, case: Case, turned: bool = False) -> NDArray[Any]:
 
 
 def operand_layout(array: NDArray[Any], turned: bool) -> Layout:
-    if not turned or not array.size:
+    if not turned or array.size < 2:
         return layout(type_of(array))
     steps = np.asfortranarray(array).strides
     return layout(type_of(array), tuple(step // array.itemsize for step in steps))
@@ -137,13 +139,16 @@ def tolerance(case: Case, wanted: NDArray[Any]) -> NDArray[Any] | None:
     dtype = type_of(wanted).dtype
     if not dtype.is_floating or case.op.name in CHOOSING:
         return None
+    if case.attrs.get("mode", "add") != "add":
+        return None
     if case.op.name in ACCUMULATING:
         sizes = [
             np.abs(array.astype(np.float64)) if type_of(array).dtype.is_floating else array
             for array in case.operands
         ]
         size = np.asarray(case.op.evaluate(*sizes, **case.attrs)[0])
-        inner = half_unit(dtype if dtype.bits >= 32 else float32) * terms(case) * size
+        kept = dtype if dtype.bits >= 32 or case.op.name == "scatter" else float32
+        inner = half_unit(kept) * terms(case) * size
         return inner + units(wanted) / 2 * (dtype.bits < 32)
     ulps = accuracy(case).get(dtype.name, 0.5)
     return None if ulps <= 0.5 else units(wanted) * (ulps + 0.5)
@@ -160,11 +165,13 @@ def accuracy(case: Case) -> Mapping[str, float]:
 def terms(case: Case) -> int:
     """How many numbers become one."""
     shape: tuple[Size, ...] = case.types[0].shape
+    if case.op.name == "scatter":
+        return case.operands[2].size + 1
     if case.op.name == "convolution":
         return int(np.prod(case.operands[1].shape[:-1], initial=1))
     if case.op.name.startswith("window"):
         return int(np.prod(case.attrs["window"], initial=1))
-    axes = case.attrs["axes"] if case.op.name == "sum" else case.attrs["contract"][0]
+    axes = case.attrs["axes"] if "axes" in case.attrs else case.attrs["contract"][0]
     return int(np.prod([evaluate_size(shape[axis], {}) for axis in axes], initial=1))
 
 

@@ -229,14 +229,140 @@ def _reductions() -> dict[str, list[Case]]:
     shapes = [((5,), (0,)), ((2, 3), (0,)), ((2, 3), (1,)), ((2, 3), (0, 1)), ((2, 1, 4), (0, 2)),
               ((2, 3), ()), ((), ()), ((0, 3), (1,)), ((2, 70), (1,))]  # fmt: skip
     cases: dict[str, list[Case]] = {}
-    for name in ("sum", "max"):
+    for name in ("sum", "prod", "max", "min"):
         cases[name] = [
             Case(REGISTRY[name], (numbers(d, s, 0),), {"axes": a})
             for d in SOME_DTYPES[:-1]
             for s, a in (shapes if d is float64 else shapes[1:4])
         ]
-    cases["sum"].append(Case(REGISTRY["sum"], (numbers(float64, (0, 3), 0),), {"axes": (0,)}))
+    for name in ("sum", "prod"):
+        cases[name].append(Case(REGISTRY[name], (numbers(float64, (0, 3), 0),), {"axes": (0,)}))
+    zeros = np.asarray([[2.0, 0.0, 3.0, 0.5, 1.5], [0.0, -1.0, 0.0, 2.0, 1.0]])
+    cases["prod"].append(Case(REGISTRY["prod"], (zeros,), {"axes": (1,)}))
     return cases
+
+
+def _parts() -> dict[str, list[Case]]:
+    slices = [
+        ((5,), (1,), (4,), (1,)), ((5,), (0,), (5,), (2,)), ((4, 3), (1, 0), (4, 2), (2, 1)),
+        ((2, 3), (0, 0), (2, 3), (1, 1)), ((2, 3), (1, 2), (1, 3), (1, 1)), ((), (), (), ()),
+        ((0, 3), (0, 1), (0, 3), (1, 1)), ((2, 70), (1, 3), (2, 68), (1, 1)),
+    ]  # fmt: skip
+    reverses = [((5,), (0,)), ((2, 3), (0, 1)), ((2, 3), (1,)), ((2, 3), ()), ((), ())]
+    pads = [
+        ((3,), (1,), (2,), (0,)), ((3,), (0,), (0,), (2,)), ((4,), (-1,), (-2,), (0,)),
+        ((2, 3), (1, -1), (0, 2), (1, 0)), ((3,), (-1,), (1,), (1,)), ((), (), (), ()),
+        ((0, 3), (1, 0), (1, 0), (1, 1)), ((2, 3), (-2, 0), (0, 0), (0, 0)),
+        ((2, 3), (0, 0), (0, 0), (0, 0)), ((2, 70), (1, 0), (1, 3), (0, 0)),
+    ]  # fmt: skip
+    joins = [
+        (((2,), (3,)), 0), (((2, 3), (2, 1), (2, 0)), 1), (((1, 3), (2, 3)), 0), (((2, 3),), 0),
+        (((2, 2, 3), (2, 1, 3)), 1),
+    ]  # fmt: skip
+    op = REGISTRY
+    cases: dict[str, list[Case]] = {"slice": [], "reverse": [], "pad": [], "concatenate": []}
+    for dtype in SOME_DTYPES:
+        some = slice(None) if dtype is float64 else slice(0, 3)
+        zero = {"bool": "False"}.get(dtype.name, "3.0" if dtype.is_floating else "3")
+        cases["slice"] += [
+            Case(op["slice"], (numbers(dtype, s, 0),), {"start": a, "stop": b, "strides": c})
+            for s, a, b, c in slices[some]
+        ]
+        cases["reverse"] += [
+            Case(op["reverse"], (numbers(dtype, s, 0),), {"axes": a}) for s, a in reverses[some]
+        ]
+        cases["pad"] += [
+            Case(
+                op["pad"],
+                (numbers(dtype, s, 0),),
+                {"value": zero, "low": low, "high": high, "interior": between},
+            )
+            for s, low, high, between in pads[some]
+        ]
+        cases["concatenate"] += [
+            Case(
+                op["concatenate"],
+                tuple(numbers(dtype, s, i) for i, s in enumerate(shapes)),
+                {"axis": a},
+            )
+            for shapes, a in joins[some]
+        ]
+    return cases
+
+
+def _indexing() -> dict[str, list[Case]]:
+    gathers = [
+        ((5, 3), ((2, 2),), (0,)), ((5, 3), ((4,),), (1,)), ((5, 3), ((3,), (3,)), (0, 1)),
+        ((5,), ((),), (0,)), ((2, 3, 4), ((3,), (3,)), (0, 2)), ((5, 3), ((0,),), (0,)),
+        ((0, 3), ((2,),), (0,)), ((4, 70), ((3,),), (0,)),
+    ]  # fmt: skip
+    boxes = [((5,), (2,)), ((4, 3), (2, 3)), ((2, 3, 4), (1, 2, 4)), ((), ()), ((3, 2), (0, 2)),
+             ((4, 70), (2, 66))]  # fmt: skip
+    op = REGISTRY
+    cases: dict[str, list[Case]] = {
+        name: [] for name in ("gather", "scatter", "dynamic_slice", "dynamic_update_slice")
+    }
+    for dtype in SOME_DTYPES:
+        some = slice(None) if dtype is float64 else slice(0, 3)
+        # Sums round to 16 bits one by one: there each place is met once at most.
+        few = dtype.is_floating and dtype.bits == 16
+        for shape, index_shapes, axes in gathers[some]:
+            kind = np.int64 if dtype is float64 else np.int32
+            # Many numbers are too close to each other for a difference to tell the largest.
+            modes = 2 if shape == (4, 70) else 4
+            indices = tuple(
+                places(shape[axis], s, kind, seed, few)
+                for seed, (axis, s) in enumerate(zip(axes, index_shapes, strict=True))
+            )
+            x = numbers(dtype, shape, 0)
+            cases["gather"].append(Case(op["gather"], (x, *indices), {"axes": axes}))
+            rest = tuple(n for axis, n in enumerate(shape) if axis not in axes)
+            updates = numbers(dtype, (*index_shapes[0], *rest), 1)
+            cases["scatter"] += [
+                Case(op["scatter"], (x, updates, *indices), {"axes": axes, "mode": mode})
+                for mode in ("set", "add", "max", "min")[: 1 if dtype is bool_ else modes]
+            ]
+        for seed, (shape, box) in enumerate(boxes[some]):
+            starts = tuple(np.asarray(n % 4 - seed % 2, np.int32) for n in shape)
+            x, update = numbers(dtype, shape, 0), numbers(dtype, box, 1)
+            cases["dynamic_slice"].append(Case(op["dynamic_slice"], (x, *starts), {"sizes": box}))
+            cases["dynamic_update_slice"].append(
+                Case(op["dynamic_update_slice"], (x, update, *starts))
+            )
+    return cases
+
+
+def _sorts() -> list[Case]:
+    shapes = [
+        ((7,), 0),
+        ((2, 70), 1),
+        ((9, 3), 0),
+        ((2, 5, 3), 1),
+        ((1,), 0),
+        ((0, 3), 1),
+        ((3, 0), 1),
+    ]
+    odd = np.asarray([1.0, np.nan, -0.0, 0.0, np.inf, -1.0, 0.0, -np.inf, np.nan, -0.0, 1.0])
+    arrays = [(numbers(d, s, 3), a) for d in DTYPES for s, a in shapes[:3]]
+    arrays += [(numbers(float32, s, 3), a) for s, a in shapes[3:]]
+    arrays += [(odd.astype(d.numpy), 0) for d in DTYPES if d.is_floating]
+    arrays += [(np.asarray([2**63, 0, 2**64 - 1, 5, 0], np.uint64), 0)]
+    arrays += [(np.asarray([-(2**63), 2**63 - 1, 0, -1], np.int64), 0)]
+    return [
+        Case(REGISTRY["argsort"], (x,), {"axis": axis, "descending": way})
+        for x, axis in arrays
+        for way in (False, True)
+    ]
+
+
+def places(
+    size: int, shape: tuple[int, ...], kind: type[np.generic], seed: int, once: bool
+) -> NDArray[Any]:
+    """Indices along an axis, some more than once (unless `once`), some just out of range."""
+    if once:
+        found = np.random.default_rng(seed).permutation(np.arange(-1, max(size, 9)))
+        return found[: int(np.prod(shape, dtype=int))].reshape(shape).astype(kind)
+    return np.random.default_rng(seed).integers(-1, size + 1, shape).astype(kind)
 
 
 def _contractions() -> list[Case]:
@@ -355,7 +481,8 @@ def _others() -> dict[str, list[Case]]:
 
 
 CASES: dict[str, list[Case]] = {
-    **_elementwise(), **_movement(), **_reductions(), "dot_general": _contractions(), **_others(),
+    **_elementwise(), **_movement(), **_reductions(), **_parts(), **_indexing(),
+    "argsort": _sorts(), "dot_general": _contractions(), **_others(),
     "convolution": _convolutions(), **_poolings(),
 }  # fmt: skip
 """Every op's cases, by its name."""

@@ -71,13 +71,13 @@ def obeys_the_spec(graph: Graph, budget: int) -> bool:
 
 def _loop_spec(body: Graph) -> None:
     kinds = {lookup(node.op.name).kind for node in body.nodes}
-    assert kinds <= {"elementwise", "movement", "general", "random"}
+    assert kinds <= {"elementwise", "movement", "general", "random", "gather"}
 
 
 def _reduce_spec(body: Graph) -> None:
     reductions = [node for node in body.nodes if lookup(node.op.name).kind == "reduce"]
     assert {lookup(node.op.name).kind for node in body.nodes} <= {
-        "elementwise", "movement", "general", "random", "reduce",
+        "elementwise", "movement", "general", "random", "gather", "reduce",
     }  # fmt: skip
     assert len({(n.operands[0].shape, n.attr("axes")) for n in reductions}) == 1
     assert body.outputs[0].shape == reductions[0].types[0].shape

@@ -217,19 +217,6 @@ def test_items_cannot_be_assigned():
         t[0] = 1.0  # pyright: ignore[reportIndexIssue]
 
 
-def test_items_cannot_be_taken_and_it_says_what_to_do():
-    with pytest.raises(TypeError, match=r"test_tensor.py:\d+") as caught:
-        _ = pe.zeros((2,))[0]
-    assert "np.asarray(x)[...]" in str(caught.value)
-
-
-def test_iterating_says_what_to_do():
-    with pytest.raises(TypeError, match=r"pe.vmap"):
-        list(pe.zeros((2,)))
-    with pytest.raises(TypeError, match=r"pe.vmap"):
-        _a, _b = pe.Variable([1.0, 2.0])
-
-
 @pytest.mark.parametrize(
     ("name", "rewrite"),
     [

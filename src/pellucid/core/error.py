@@ -4,7 +4,8 @@
     ├── OpError              an op was given what it cannot take
     │   ├── OpTypeError          a dtype (also a TypeError)
     │   ├── OpShapeError         shapes that do not fit (also a ValueError)
-    │   └── OpAxisError          an axis out of range or named twice (also a ValueError, IndexError)
+    │   ├── OpAxisError          an axis out of range or named twice (also a ValueError, IndexError)
+    │   └── OpIndexError         a place that is not there (also an IndexError)
     ├── UnsupportedOpError   an engine has no rule for an op; it never falls back in silence
     ├── DerivativeError      a derivative was asked of something that has none
     ├── GraphError           a graph breaks a rule of the IR
@@ -46,6 +47,10 @@ class OpShapeError(OpError, ValueError):
 
 class OpAxisError(OpError, ValueError, IndexError):
     """An axis is out of range or named twice."""
+
+
+class OpIndexError(OpError, IndexError):
+    """An index points outside of its axis, or there are more of them than axes."""
 
 
 class UnsupportedOpError(PellucidError, NotImplementedError):

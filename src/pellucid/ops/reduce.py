@@ -1,4 +1,4 @@
-"""What brings many elements to one? Sum and max over axes, which then go from the shape.
+"""What brings many elements to one? Sum, product, max and min over axes, which go from the shape.
 
 The order of the additions is part of the bit contract: it depends on the logical shape and the
 axes alone (see the design page on numerics).
@@ -11,6 +11,7 @@ axes alone (see the design page on numerics).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ from pellucid.ops.define import (
     require_dtype,
 )
 from pellucid.ops.elementwise import cast, div, equal, mul
-from pellucid.ops.movement import broadcast, normal_axes
+from pellucid.ops.movement import broadcast, full_like, inverse, normal_axes, reshape, transpose
+from pellucid.ops.parts import concatenate, slice
 
 
 def restore_axes(reduced: Value, like: Value, axes: Axes) -> Value:
@@ -57,11 +59,16 @@ def _sum_reference(x: Array, *, axes: Axes) -> Array:
     return np.sum(x, axis=axes, dtype=x.dtype, initial=start)
 
 
-def _max_infer(x: TensorType, *, axes: Axes) -> TensorType:
-    result = _reduced("max", x, axes)
-    if any(x.shape[axis] == 0 for axis in axes):
-        raise OpShapeError(f"max: an axis of size 0 has no maximum ({x.message()}, axes {axes})")
-    return result
+def _extreme_infer(name: str) -> Callable[..., TensorType]:
+    def infer(x: TensorType, *, axes: Axes) -> TensorType:
+        result = _reduced(name, x, axes)
+        if any(x.shape[axis] == 0 for axis in axes):
+            raise OpShapeError(
+                f"{name}: an axis of size 0 has no {name}imum ({x.message()}, {axes})"
+            )
+        return result
+
+    return infer
 
 
 def _shifted(axes: Axes) -> Axes:
@@ -85,32 +92,103 @@ sum_ = define(
 )
 
 
-def _max_share(y: Value, x: Value, axes: Axes) -> Value:
-    """Each maximal element's share: 1 over the number of elements that tie."""
+def _extreme_share(y: Value, x: Value, axes: Axes) -> Value:
+    """The share of each element that is the extreme one: 1 over the number of elements that tie."""
     tied = cast(equal(x, restore_axes(y, x, axes)), dtype=x.dtype)
     return div(tied, restore_axes(sum_(tied, axes=axes), x, axes))
 
 
-def _max_jvp(
+def _extreme_jvp(
     tangents: tuple[Value, ...], y: Value, operands: tuple[Value, ...], attrs: dict[str, Any]
 ) -> Value:
     (x,), axes = operands, attrs["axes"]
-    return sum_(mul(_max_share(y, x, axes), tangents[0]), axes=axes)
+    return sum_(mul(_extreme_share(y, x, axes), tangents[0]), axes=axes)
 
 
-def _max_vjp(
+def _extreme_vjp(
     g: Value, y: Value, operands: tuple[Value, ...], attrs: dict[str, Any]
 ) -> tuple[Value, ...]:
     (x,), axes = operands, attrs["axes"]
-    return (mul(_max_share(y, x, axes), restore_axes(g, x, axes)),)
+    return (mul(_extreme_share(y, x, axes), restore_axes(g, x, axes)),)
 
 
 max_ = define(
     "max",
-    infer=_max_infer,
+    infer=_extreme_infer("max"),
     reference=lambda x, *, axes: np.max(x, axis=axes),
-    derivative=Custom(_max_jvp, _max_vjp),
+    derivative=Custom(_extreme_jvp, _extreme_vjp),
     batch=lambda operands, mapped, *, axes: max_(operands[0], axes=_shifted(axes)),
+    cost=_reduce_cost,
+    kind="reduce",
+)
+
+min_ = define(
+    "min",
+    infer=_extreme_infer("min"),
+    reference=lambda x, *, axes: np.min(x, axis=axes),
+    derivative=Custom(_extreme_jvp, _extreme_vjp),
+    batch=lambda operands, mapped, *, axes: min_(operands[0], axes=_shifted(axes)),
+    cost=_reduce_cost,
+    kind="reduce",
+)
+
+
+def _others(x: Value, axes: Axes) -> Value:
+    """At each place the product of all other elements that are reduced with it.
+
+    A tree of products goes up by halves and comes down again, so that nothing is divided: what
+    is next to a zero comes out right, and so do derivatives of any order.
+    """
+    rank = x.tensor.rank
+    order = (*(axis for axis in range(rank) if axis not in axes), *axes)
+    turned = transpose(x, permutation=order)
+    kept = turned.shape[: rank - len(axes)]
+    count = product(turned.shape[len(kept) :])
+    found = _others_in_rows(reshape(turned, shape=(*kept, count)))
+    back = reshape(found, shape=turned.shape)
+    return transpose(back, permutation=inverse(order))
+
+
+def _others_in_rows(x: Value) -> Value:
+    size, last = x.shape[-1], x.tensor.rank - 1
+    if not isinstance(size, int):
+        raise OpShapeError(f"prod: the derivative needs a known size, got {size}")
+    if size < 2:
+        return full_like(x, 1.0)
+    half = size // 2
+    left, right, rest = (
+        _part(x, *ends) for ends in ((0, half), (half, 2 * half), (2 * half, size))
+    )
+    above = _others_in_rows(concatenate(mul(left, right), rest, axis=last))
+    pairs, alone = _part(above, 0, half), _part(above, half, size - half)
+    return concatenate(mul(pairs, right), mul(pairs, left), alone, axis=last)
+
+
+def _part(x: Value, low: int, high: int) -> Value:
+    start, stop = (0,) * (x.tensor.rank - 1), x.shape[:-1]
+    return slice(x, start=(*start, low), stop=(*stop, high), strides=(1,) * x.tensor.rank)
+
+
+def _prod_jvp(
+    tangents: tuple[Value, ...], y: Value, operands: tuple[Value, ...], attrs: dict[str, Any]
+) -> Value:
+    (x,), axes = operands, attrs["axes"]
+    return sum_(mul(_others(x, axes), tangents[0]), axes=axes)
+
+
+def _prod_vjp(
+    g: Value, y: Value, operands: tuple[Value, ...], attrs: dict[str, Any]
+) -> tuple[Value, ...]:
+    (x,), axes = operands, attrs["axes"]
+    return (mul(_others(x, axes), restore_axes(g, x, axes)),)
+
+
+prod = define(
+    "prod",
+    infer=lambda x, *, axes: _reduced("prod", x, axes),
+    reference=lambda x, *, axes: np.prod(x, axis=axes, dtype=x.dtype),
+    derivative=Custom(_prod_jvp, _prod_vjp),
+    batch=lambda operands, mapped, *, axes: prod(operands[0], axes=_shifted(axes)),
     cost=_reduce_cost,
     kind="reduce",
 )

@@ -113,7 +113,9 @@ def _polygamma_reference(x: Array, *, order: int) -> Array:
 def _hurwitz(power: int, x: Array) -> Array:
     """x**-power + (x + 1)**-power + ...: some terms, then Euler's and Maclaurin's rest."""
     count = SHIFTED + power
-    total = sum((1 / (x + k) ** power for k in reversed(range(count))), np.zeros_like(x))
+    # Not x + 0, which has lost the sign of -0.0.
+    others = (1 / (x + k) ** power for k in reversed(range(1, count)))
+    total = sum(others, np.zeros_like(x)) + 1 / x**power
     far = x + count
     rest = 1 / (power - 1) + 1 / (2 * far)
     for k, bernoulli in enumerate(BERNOULLI, 1):

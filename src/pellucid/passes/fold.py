@@ -22,7 +22,7 @@ from pellucid.ops.define import Array, Op, lookup
 from pellucid.ops.movement import CONSTANT_BYTES, constant, constant_array, full
 from pellucid.passes.stage import staged
 
-MOVEMENT = frozenset(("broadcast", "reshape", "transpose"))
+MOVEMENT = frozenset(("broadcast", "reshape", "transpose", "slice", "reverse"))
 ARITHMETIC = frozenset(("add", "sub", "mul", "div", "neg", "abs", "sqrt", "select", "cast"))
 COMPARISON = frozenset(("equal", "not_equal", "less", "less_equal"))
 LOGIC = frozenset(

@@ -2,9 +2,10 @@
 
 After `fuse` every node is either alone or a `fusion`, whose body is one kernel of a kind:
 
-    loop      elementwise ops, random bits and movement; all outputs have one shape
-    reduce    sums and maxima over the same axes of operands of one shape, with the elementwise ops
-              that only they use, and elementwise ops on their results
+    loop      elementwise ops, random bits, reads at computed places and movement; all outputs have
+              one shape
+    reduce    sums, products and extremes over the same axes of operands of one shape, with the
+              elementwise ops that only they use, and elementwise ops on their results
     contract  one dot_general, transposed views of its operands, and elementwise ops on its result
 
 Every kernel computes its body node by node, so no bit changes. A value that is used outside too
@@ -115,7 +116,7 @@ class _Plan:
         """What a node uses, seen through the nodes that are copied along."""
         found: list[_Edge] = []
         for value in user.operands:
-            source, moved = value, _kind(user) == "movement"
+            source, moved = value, _kind(user) in ("movement", "gather")
             while source.node is not None and self.is_copied(source.node, user):
                 if not source.node.operands:
                     break
@@ -464,7 +465,7 @@ def _alone(node: Node) -> _Group:
     (*_, last) = node.types
     shape = last.shape if isinstance(last, TensorType) else ()
     kind = _kind(node)
-    if kind in ("elementwise", "movement", "random"):
+    if kind in ("elementwise", "movement", "random", "gather"):
         return _Group("loop", shape, [node])
     if kind in ("reduce", "contract"):
         return _Group(kind, shape, [node], {node} if kind == "reduce" else set())
@@ -481,7 +482,7 @@ def _is_copyable(node: Node) -> bool:
 
 def _reads_elements(user: Node) -> bool:
     """Whether the node asks for single elements, wherever they come from."""
-    return _kind(user) in ("elementwise", "movement", "reduce", "random")
+    return _kind(user) in ("elementwise", "movement", "reduce", "random", "gather")
 
 
 def _space(group: _Group) -> Shape:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import sys
 import threading
 from threading import get_ident
-from typing import Final
+from typing import Final, Protocol
+from weakref import ReferenceType
 
 from pellucid.engines.base import Layout, Storage
 from pellucid.ir.graph import TensorType
@@ -85,6 +86,12 @@ clock: Final = Clock()
 gate: Final = Gate()
 
 
+class Writer(Protocol):
+    """Compiled code that assigns cells: what the count of writes was after it last did."""
+
+    wrote_at: int
+
+
 class Cell(Operators):
     """The memory behind a Variable; what may be said to it stands there.
 
@@ -101,6 +108,8 @@ class Cell(Operators):
         "_storage",
         "_trainable",
         "_watched",
+        "_writers",
+        "_written_at",
         "name",
     )
 
@@ -112,9 +121,17 @@ class Cell(Operators):
         self._watched = False
         self._grad: Tensor | None = None
         self._grad_at = 0
+        # When the cell was assigned last, and what else writes it: code that knows it.
+        self._written_at = 0
+        self._writers: tuple[ReferenceType[Writer], ...] = ()
         self._layout: Layout = tensor._layout
         self._storage: Storage = tensor._storage
         self._address: int = tensor._address
+
+    def is_written_since(self, writes: int) -> bool:
+        """Whether it was assigned, or a compiled step wrote it, since that count of writes."""
+        writers = [writer for reference in self._writers if (writer := reference()) is not None]
+        return max((self._written_at, *(writer.wrote_at for writer in writers))) > writes
 
     @property
     def type(self) -> TensorType:
@@ -145,6 +162,7 @@ class Cell(Operators):
                 # After the change: who sees the new count sees the new memory.
                 clock.touched += 1
                 clock.writes += 1
+                self._written_at = clock.writes
 
     def keep_gradient(self, gradient: Tensor | None) -> None:
         """Let the gradient outside of traces be this one."""

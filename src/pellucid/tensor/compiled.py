@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import get_ident
 from typing import Any
+from weakref import ref
 
 from pellucid.core import tree
 from pellucid.engines.base import Executable, Frame, Storage, layout
@@ -89,8 +90,11 @@ class Compiled:
         self._mood = binding.state.found if binding.state.used else None
         self._known = _Known()
         self._seats: list[_Seat] = []
+        self.wrote_at = 0
         for cell in {*(c for _, c in binding.cells), *binding.assigned}:
             cell._watched = True
+        for cell in binding.assigned:
+            cell._writers = (*cell._writers, ref(self))
 
     def takes(self, args: Sequence[Any]) -> bool:
         """Whether plain positional arguments are just of the kinds compiled for; quick."""
@@ -234,6 +238,7 @@ class Compiled:
             cell.hold(tensor)
         if binding.assigned:
             clock.writes += 1
+            self.wrote_at = clock.writes
         if not state.used:
             return
         for cell in state.set_at:

@@ -37,7 +37,8 @@ class DeferredCall:
 
     def _evaluated(self) -> list[Tensor]:
         binding = self.binding
-        if self.writes != clock.writes or binding.assigned:
+        changed = any(cell.is_written_since(self.writes) for _, cell in binding.cells)
+        if changed or binding.assigned:
             raise StateError(
                 f"backward: Variables changed since the compiled call of {self.name}"
                 f"{at_line(user_source())}\n  call backward inside the compiled function, or "

@@ -17,7 +17,7 @@ from pellucid.core.error import OpError, OpShapeError
 from pellucid.core.source import at_line, user_source
 from pellucid.engines.base import Launch, Layout, layout
 from pellucid.ir.graph import Attrs, Graph, TensorType
-from pellucid.ops import movement
+from pellucid.ops import movement, parts
 from pellucid.ops.define import Op, lookup
 from pellucid.ops.elementwise import stop_gradient
 from pellucid.tensor.context import context, current_engine
@@ -26,12 +26,16 @@ from pellucid.tensor.tensor import Tensor, escaped_error
 
 
 class View:
-    """An op that moves nothing: the result is the operand's memory in another layout."""
+    """An op that moves nothing: the result is the operand's memory in another layout.
 
-    __slots__ = ("result",)
+    It begins `offset` bytes after the operand.
+    """
 
-    def __init__(self, result: Layout) -> None:
+    __slots__ = ("offset", "result")
+
+    def __init__(self, result: Layout, offset: int = 0) -> None:
         self.result = result
+        self.offset = offset
 
 
 def apply(op: Op, operands: tuple[Tensor, ...], attrs: Attrs = ()) -> Tensor:
@@ -47,7 +51,7 @@ def apply(op: Op, operands: tuple[Tensor, ...], attrs: Attrs = ()) -> Tensor:
         _refuse_traced(operands)
     result = plan.result
     if isinstance(plan, View):
-        storage, address = operands[0]._storage, addresses[0]
+        storage, address = operands[0]._storage, addresses[0] + plan.offset
     else:
         engine = context.engine
         assert engine is not None, "a plan was made by an engine"
@@ -112,8 +116,9 @@ def _make_plan(
         types = op.result_types(tuple(one.type for one in layouts), dict(attrs))
     except OpError as error:
         raise type(error)(f"{error}{at_line(user_source())}") from None
-    result = _view(op, layouts, types[0], dict(attrs))
-    plan = View(result) if result else engine.launcher(op, dict(attrs), layouts)
+    plan = _view(op, layouts, types[0], dict(attrs))
+    if plan is None:
+        plan = engine.launcher(op, dict(attrs), layouts)
     context.plans[key] = plan
     return plan
 
@@ -126,23 +131,34 @@ def _refuse_traced(operands: tuple[Tensor, ...]) -> None:
 
 def _view(
     op: Op, operands: tuple[Layout, ...], result: TensorType, attrs: dict[str, Any]
-) -> Layout | None:
-    """The layout in which the operand's memory already is the result, where there is one."""
+) -> View | None:
+    """How the operand's memory already is the result, where it is."""
     shape = layout(result).shape
     if op is stop_gradient:
-        return operands[0]
+        return View(operands[0])
+    if op is parts.slice:
+        return _sliced(operands[0], result, attrs["start"], attrs["strides"])
     if op is movement.transpose:
         permutation: tuple[int, ...] = attrs["permutation"]
-        return _strided(result, [operands[0].strides[axis] for axis in permutation])
+        return View(_strided(result, [operands[0].strides[axis] for axis in permutation]))
     if op is movement.broadcast:
         strides = [0] * len(shape)
         sizes = zip(operands[0].shape, operands[0].strides, attrs["axes"], strict=True)
         for size, stride, axis in sizes:
             strides[axis] = stride if size == shape[axis] else 0
-        return _strided(result, strides)
+        return View(_strided(result, strides))
     if op is movement.reshape:
-        return _reshaped(operands[0], result)
+        found = _reshaped(operands[0], result)
+        return None if found is None else View(found)
     return None
+
+
+def _sliced(
+    operand: Layout, result: TensorType, start: tuple[int, ...], steps: tuple[int, ...]
+) -> View:
+    first = sum(at * stride for at, stride in zip(start, operand.strides, strict=True))
+    strides = [a * b for a, b in zip(operand.strides, steps, strict=True)]
+    return View(_strided(result, strides), first * result.dtype.bytes)
 
 
 def _strided(result: TensorType, strides: Sequence[int]) -> Layout:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from pellucid.core.dtype import as_dtype
-from pellucid.tensor import arithmetic, products, reducing, shaping
+from pellucid.tensor import arithmetic, indexing, products, reducing, shaping
 from pellucid.tensor.backward import backward
 from pellucid.tensor.state import detached
 from pellucid.tensor.tensor import Operators, Tensor
@@ -97,6 +97,7 @@ _COMPARISONS: dict[str, Method] = {
 }
 _REDUCTIONS: dict[str, Method] = {
     "sum": reducing.sum,
+    "prod": reducing.prod,
     "mean": reducing.mean,
     "var": reducing.var,
     "std": reducing.std,
@@ -112,6 +113,8 @@ _SHARED: dict[str, Any] = {
     "__pos__": arithmetic.positive,
     "__abs__": arithmetic.absolute,
     "__invert__": arithmetic.bitwise_invert,
+    "__getitem__": indexing.getitem,
+    "__iter__": indexing.iterate,
     "T": property(shaping.transpose),
     "mT": property(shaping.matrix_transpose),
     "reshape": _reshape,

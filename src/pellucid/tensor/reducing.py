@@ -18,7 +18,7 @@ from pellucid.tensor.tensor import AxisArgument, Operand, Tensor
 def sum(
     x: Operand, /, *, axis: AxisArgument = None, dtype: Any = None, keepdims: bool = False
 ) -> Tensor:
-    """The sum over `axis` (all axes by default); bool and small integers are summed in 64 bits.
+    """The sum over `axis` (all axes by default); bool and integers are summed in 64 bits.
 
     The order of the additions depends on the shape alone, so the bits are the same on any number
     of threads.
@@ -26,12 +26,20 @@ def sum(
     >>> print(sum(as_tensor([[1, 2], [3, 4]]), axis=0))
     [4 6]
     """
-    tensor = as_tensor(x)
-    if dtype is not None:
-        tensor = astype(tensor, as_dtype(dtype))
-    elif not tensor.dtype.is_floating:
-        tensor = astype(tensor, uint64 if tensor.dtype.kind == "uint" else int64)
+    tensor = _accumulated(as_tensor(x), dtype)
     return _reduce(ops.sum_, tensor, axes_of("sum", axis, tensor.ndim), keepdims)
+
+
+def prod(
+    x: Operand, /, *, axis: AxisArgument = None, dtype: Any = None, keepdims: bool = False
+) -> Tensor:
+    """The product over `axis`, dtypes as in `sum`; its derivative is right beside zeros too.
+
+    >>> print(prod(as_tensor([[1, 2], [3, 4]]), axis=0))
+    [3 8]
+    """
+    tensor = _accumulated(as_tensor(x), dtype)
+    return _reduce(ops.prod, tensor, axes_of("prod", axis, tensor.ndim), keepdims)
 
 
 def mean(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> Tensor:
@@ -73,7 +81,11 @@ def max(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> 
 
 def min(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> Tensor:
     """The smallest element over `axis`, NaN where there is one; ties share the gradient."""
-    return _mirrored(max(_mirrored(as_tensor(x)), axis=axis, keepdims=keepdims))
+    tensor = as_tensor(x)
+    axes = axes_of("min", axis, tensor.ndim)
+    if tensor.dtype is bool_:
+        return astype(_reduce(ops.min_, astype(tensor, int8), axes, keepdims), bool_)
+    return _reduce(ops.min_, tensor, axes, keepdims)
 
 
 def any(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> Tensor:
@@ -128,6 +140,15 @@ def places(shape: tuple[int, ...], axis: int, dtype: Any = int64) -> Tensor:
     """Each element's place along `axis`."""
     attrs = (("axis", axis), ("dtype", as_dtype(dtype)), ("shape", shape))
     return apply(movement.iota, (), attrs)
+
+
+def _accumulated(tensor: Tensor, dtype: Any) -> Tensor:
+    """The tensor in the dtype in which it is summed."""
+    if dtype is not None:
+        return astype(tensor, as_dtype(dtype))
+    if tensor.dtype.is_floating:
+        return tensor
+    return astype(tensor, uint64 if tensor.dtype.kind == "uint" else int64)
 
 
 def _mirrored(tensor: Tensor) -> Tensor:

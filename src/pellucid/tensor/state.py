@@ -163,12 +163,6 @@ class Variable(Cell):
     def __len__(self) -> int:
         return len(self.value)
 
-    def __getitem__(self, key: object) -> Any:
-        return self.value[key]
-
-    def __iter__(self) -> Any:
-        return iter(self.value)
-
     def __repr__(self) -> str:
         if context.trace is not None:
             return f"{type(self).__name__}(traced {self.type})"

@@ -9,6 +9,7 @@ stands above the functions they call. They are declared here for readers and typ
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
@@ -75,7 +76,10 @@ class Operators:
         def __xor__(self, other: Operand) -> Tensor: ...
         def __rxor__(self, other: Operand) -> Tensor: ...
         def __invert__(self) -> Tensor: ...
+        def __getitem__(self, key: Any) -> Tensor: ...
+        def __iter__(self) -> Iterator[Tensor]: ...
         def sum(self, axis: AxisArgument = None, keepdims: bool = False) -> Tensor: ...
+        def prod(self, axis: AxisArgument = None, keepdims: bool = False) -> Tensor: ...
         def mean(self, axis: AxisArgument = None, keepdims: bool = False) -> Tensor: ...
         def var(self, axis: AxisArgument = None, keepdims: bool = False) -> Tensor: ...
         def std(self, axis: AxisArgument = None, keepdims: bool = False) -> Tensor: ...
@@ -240,18 +244,6 @@ class Tensor(Operators):
         raise TypeError(
             "a Tensor never changes: build a new one, for instance with pe.where(mask, new, old), "
             "or keep the value in a pe.Variable and assign to it"
-        )
-
-    def __getitem__(self, key: object) -> NoReturn:
-        raise TypeError(
-            f"a Tensor cannot be indexed yet{at_line(user_source())}\n  take np.asarray(x)[...] "
-            "outside traced functions; inside, multiply by pe.one_hot(index, size) and sum"
-        )
-
-    def __iter__(self) -> NoReturn:
-        raise TypeError(
-            f"a Tensor cannot be iterated over{at_line(user_source())}\n  write pe.vmap(f)(x) to "
-            "do something for each element, or `for row in np.asarray(x)` outside traced functions"
         )
 
     def __getattr__(self, name: str) -> NoReturn:

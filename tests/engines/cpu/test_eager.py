@@ -181,6 +181,25 @@ def test_a_new_shape_compiles_nothing() -> None:
     assert (after.compiled, after.disk_hits) == (before.compiled, before.disk_hits)
 
 
+def test_a_new_shape_compiles_nothing_for_parts_and_places() -> None:
+    def run_some(size: int) -> None:
+        x, at = normal(size, size + 2), np.arange(size // 2)
+        run_eagerly("reverse", x, axes=(0, 1))
+        run_eagerly("concatenate", x, x, axis=1)
+        run_eagerly("pad", x, value="1.0", low=(size, -2), high=(2, size), interior=(0, 0))
+        run_eagerly("gather", x, at, axes=(0,))
+        run_eagerly("scatter", x, x[: size // 2], at, axes=(0,), mode="add")
+        run_eagerly("dynamic_slice", x, at[0], at[1], sizes=(size - 1, size - 2))
+        run_eagerly("dynamic_update_slice", x, x[1:, 1:], at[0], at[1])
+        run_eagerly("argsort", x, axis=1, descending=False)
+
+    run_some(7)
+    before = counters()
+    run_some(19)
+    after = counters()
+    assert (after.compiled, after.disk_hits) == (before.compiled, before.disk_hits)
+
+
 def test_an_operand_may_be_the_result() -> None:
     x = normal(1003)
     expected = x + x

@@ -53,3 +53,30 @@ def run(
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(code["run"])
     call(data.ctypes.data, out.ctypes.data, data.size)
     return out
+
+
+def run_pair(
+    body: Callable[[Function, Value, Value], Value],
+    isa: Isa,
+    lhs: NDArray[Any],
+    rhs: NDArray[Any],
+    lanes: int = 8,
+) -> NDArray[Any]:
+    """The function of each pair of elements; the size must be a multiple of `lanes`."""
+    assert lhs.size % lanes == 0
+    operand, result = type_of(lhs.dtype), lhs.dtype
+    module = Module(isa)
+    names = ("lhs", "rhs", "out")
+    f = module.function("run", VOID, [*((name, PTR) for name in names), ("count", I64)])
+    *sources, out, count = f.parameters
+    with f.loop(0, count, lanes) as loop:
+        wide = operand.with_lanes(lanes)
+        values = [f.load(wide, f.gep(source, loop.index, operand)) for source in sources]
+        f.store(body(f, *values), f.gep(out, loop.index, operand))
+    f.ret()
+    code = cache.load(module.text(), isa, ("run",))
+    lhs, rhs = np.ascontiguousarray(lhs), np.ascontiguousarray(rhs)
+    found = np.empty(lhs.shape, result)
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64)(code["run"])
+    call(lhs.ctypes.data, rhs.ctypes.data, found.ctypes.data, lhs.size)
+    return found

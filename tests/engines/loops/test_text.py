@@ -10,6 +10,7 @@ from pellucid.core.dtype import float16, float32, int64, uint32, uint64
 from pellucid.core.error import ParseError
 from pellucid.engines.cpu.rules import realise_graph
 from pellucid.engines.llvm.target import AVX2
+from pellucid.engines.loops.target import WRITTEN
 from pellucid.engines.loops.text import parse_kernel, print_kernel
 from pellucid.ir.graph import Value
 from pellucid.ops.contract import dot_general
@@ -18,6 +19,7 @@ from pellucid.ops.movement import full, iota, reshape, transpose
 from pellucid.ops.random import random_bits
 from pellucid.ops.reduce import max_, sum_
 from tests.engines.kernels import Kind, graph_of
+from tests.ops.cases import CASES
 
 SCALE = """\
 kernel scale
@@ -75,3 +77,12 @@ def test_a_wrong_line_is_named(old: str, new: str, message: str) -> None:
     with pytest.raises(Exception, match=message) as caught:
         parse_kernel(SCALE.replace(old, new))
     assert isinstance(caught.value, ParseError | TypeError)
+
+
+@pytest.mark.parametrize(
+    "name", ["argsort", "dynamic_slice", "gather", "min", "prod", *sorted(WRITTEN)]
+)
+def test_kernels_of_parts_and_places_parse_back(name: str) -> None:
+    for case in CASES[name]:
+        for call in realise_graph(case.graph(), AVX2).calls:
+            assert parse_kernel(print_kernel(call.kernel)) == call.kernel

@@ -23,7 +23,14 @@ from pellucid.core.dtype import DType
 from pellucid.core.shape import Axes
 from pellucid.engines.base import Layout, layout, unsupported
 from pellucid.engines.cpu.pool import Step, Steps, pool
-from pellucid.engines.cpu.rules import ENGINE, UNSUPPORTED, kernel_name, supported_ops
+from pellucid.engines.cpu.rules import (
+    ENGINE,
+    UNSUPPORTED,
+    kernel_name,
+    sort_bytes,
+    supported_ops,
+    write_order,
+)
 from pellucid.engines.cpu.staging import (
     Stage,
     backwards,
@@ -41,6 +48,7 @@ from pellucid.engines.llvm.tiling import Cut, cut
 from pellucid.engines.llvm.types import I64, NULL, PTR, VOID, constant
 from pellucid.engines.loops.build import ScatteredAxes, draft
 from pellucid.engines.loops.generic import generalise
+from pellucid.engines.loops.into import draft_into, draft_sort
 from pellucid.engines.loops.ir import Axis, Kernel
 from pellucid.engines.loops.nest import nest
 from pellucid.engines.loops.parts import partial_bytes, split_reduction
@@ -55,6 +63,7 @@ from pellucid.engines.loops.roles import (
     sort_loops,
 )
 from pellucid.engines.loops.schedule import TASKS_PER_THREAD, arrange, schedule, share_out, work
+from pellucid.engines.loops.target import WRITTEN, Write, writes
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, Node, TensorType
 from pellucid.ops.define import Op, lookup
@@ -93,8 +102,16 @@ def launcher(
     if op.name not in supported_ops() or op.name == "fusion":
         why = UNSUPPORTED.get(op.name, "only single ops with a rule are launched")
         raise unsupported(ENGINE, op.name, why)
+    types = tuple(operand.type for operand in operands)
+    (result,) = op.result_types(types, attrs)
+    if op.name in WRITTEN:
+        turns = writes(op.name, attrs, types, result)
+        return _written(op.name, turns, operands, layout(result), isa or host_isa())
+    if op.name == "reverse":
+        return _reversed(attrs["axes"], operands, layout(result), isa or host_isa())
     graph = _graph(op, attrs, operands)
-    (result,) = op.result_types(tuple(operand.type for operand in operands), attrs)
+    if op.name == "argsort" and prod(operands[0].shape):
+        return _sorted(graph, operands, layout(result), isa or host_isa())
     return _ready(graph, operands, layout(result), isa or host_isa())
 
 
@@ -197,6 +214,59 @@ def _count(axes: tuple[Axis, ...]) -> int:
     return found
 
 
+def _written(
+    name: str, turns: tuple[Write, ...], operands: tuple[Layout, ...], result: Layout, isa: Isa
+) -> EagerLaunch:
+    """The turns in which one op fills its result; each with the operands that it reads."""
+    steps: list[Step] = []
+    codes: list[Code] = []
+    for number, write in enumerate(turns):
+        strides = tuple(operands[read.operand].strides for read in write.reads)
+        plan = draft_into(write.graph, strides, write.target)
+        kernel = nest(f"{name}_{number}", plan, write_order(write.target))
+        pairs = zip(write.reads, strides, strict=True)
+        sources = [
+            (read.operand, read.skipped(steps) * operands[read.operand].dtype.bytes)
+            for read, steps in pairs
+        ]
+        share = share_out(kernel)
+        ready = _loops(kernel, share.block, share.count, isa)
+        target = (len(operands), write.skipped * result.dtype.bytes)
+        steps.append(_step(ready, (*sources, target)))
+        codes.append(ready.code)
+    return _InTurn(result, steps, codes)
+
+
+def _sorted(graph: Graph, operands: tuple[Layout, ...], result: Layout, isa: Isa) -> EagerLaunch:
+    plan = draft_sort(graph, (operands[0].strides,))
+    kernel = nest("argsort", plan, arrange)
+    share = share_out(kernel)
+    ready = _loops(kernel, share.block, share.count, isa)
+    return _Shared(result, replace(ready, scratch_bytes=sort_bytes(kernel)), ())
+
+
+def _reversed(axes: Axes, operands: tuple[Layout, ...], result: Layout, isa: Isa) -> EagerLaunch:
+    """A copy that begins at the last element and walks back."""
+    (operand,) = operands
+    if not prod(result.shape):
+        return _Nothing(result)
+    each = list(enumerate(zip(operand.shape, operand.strides, strict=True)))
+    strides = tuple(-step if axis in axes else step for axis, (_, step) in each)
+    last = sum((size - 1) * step for axis, (size, step) in each if axis in axes)
+    with building() as builder:
+        graph = builder.graph([builder.input(operand.type)])
+    kernel = nest("reverse", draft(graph, (strides,)), arrange)
+    share = share_out(kernel)
+    ready = _loops(kernel, share.block, share.count, isa)
+    step = _step(ready, ((0, last * operand.dtype.bytes), (1, 0)))
+    return _InTurn(result, [step], [ready.code])
+
+
+def _step(ready: _Ready, arguments: tuple[tuple[int, int], ...]) -> Step:
+    address = ready.code[ready.name]
+    return Step(address, arguments, ready.sizes, ready.tasks, ready.tasks_per_thread)
+
+
 @cache
 def _compiled(kernel: Kernel, isa: Isa) -> Code:
     return code_cache.load(lower(kernel, isa), isa, (kernel.name,))
@@ -260,6 +330,21 @@ class _Shared:
 
     def __call__(self, *addresses: int) -> None:
         bases = array("q", addresses + self._constants)
+        pool().run(self._steps, bases.buffer_info()[0])
+
+
+class _InTurn:
+    """Kernels that fill one result, each on the operands that it reads."""
+
+    __slots__ = ("_keep", "_steps", "result")
+
+    def __init__(self, result: Layout, steps: list[Step], codes: list[Code]) -> None:
+        self.result = result
+        self._keep = codes
+        self._steps = Steps(steps)
+
+    def __call__(self, *addresses: int) -> None:
+        bases = array("q", addresses)
         pool().run(self._steps, bases.buffer_info()[0])
 
 

@@ -108,10 +108,11 @@ class _Assembly:
         def base_of(argument: Argument) -> tuple[int, int]:
             match argument.kind:
                 case "operand":
-                    table, start = self.base(self.plan.places[node.operands[argument.index]])
-                    return table, start + argument.offset
+                    base, offset = self.base(self.plan.places[node.operands[argument.index]])
+                    return base, offset + argument.offset
                 case "result":
-                    return self.base(self.plan.places[results[argument.index]])
+                    base, offset = self.base(self.plan.places[results[argument.index]])
+                    return base, offset + argument.offset
                 case "temporary":
                     return self.base(self.plan.temporaries[number][argument.index])
                 case "constant":

@@ -7,6 +7,7 @@ reduction with few results is shared by threads through its chunks.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Final, Literal
@@ -28,12 +29,14 @@ from pellucid.engines.llvm.elementwise import supports
 from pellucid.engines.llvm.lower import lower
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.loops.build import ScatteredAxes, Strides, draft, sizes_of
-from pellucid.engines.loops.ir import Kernel
+from pellucid.engines.loops.into import draft_into, draft_sort
+from pellucid.engines.loops.ir import Axis, Kernel, Sort, nested
 from pellucid.engines.loops.nest import nest
 from pellucid.engines.loops.parts import partial_bytes, split_reduction
 from pellucid.engines.loops.roles import has_contraction, orient
 from pellucid.engines.loops.schedule import TASKS_PER_THREAD, arrange, schedule, share_out
 from pellucid.engines.loops.space import row_major
+from pellucid.engines.loops.target import WRITTEN, Target, writes
 from pellucid.ir.build import Builder, building
 from pellucid.ir.graph import Graph, Node, Value
 from pellucid.ops.define import REGISTRY, lookup
@@ -45,9 +48,10 @@ UNSUPPORTED: Final[dict[str, str]] = {}
 """Ops of the registry that this engine cannot run, and why."""
 
 STRUCTURAL: Final = (
-    "constant", "iota", "random_bits", "broadcast", "transpose", "reshape", "sum", "max",
-    "dot_general", "stop_gradient", "fusion", "convolution",
-    "window_sum", "window_max", "window_argmax", "window_pick", "window_scatter",
+    "constant", "iota", "random_bits", "broadcast", "transpose", "reshape", "slice",
+    "reverse", "gather", "dynamic_slice", "sum", "prod", "max", "min", "dot_general",
+    "stop_gradient", "fusion", "argsort", "convolution",
+    "window_sum", "window_max", "window_argmax", "window_pick", "window_scatter", *WRITTEN,
 )  # fmt: skip
 """The ops that are not one scalar op an element."""
 
@@ -138,6 +142,12 @@ _QUIET = ("constant", "broadcast", "reshape", "stop_gradient")
 
 
 def _realised(graph: Graph, isa: Isa) -> Realisation:
+    last = graph.nodes[-1].op.name if graph.nodes else ""
+    if last in WRITTEN:
+        return Realisation(tuple(_written(graph, isa)))
+    if last == "argsort":
+        kernel = nest("argsort", draft_sort(graph), arrange)
+        return Realisation((replace(_loops(kernel, isa), scratch_bytes=sort_bytes(kernel)),))
     node = contraction_of(graph)
     if node is None:
         return _kernels(graph, isa)
@@ -161,6 +171,35 @@ def _kernels(graph: Graph, isa: Isa, strides: tuple[Strides, ...] | None = None)
         return Realisation((_loops(kernel, isa),), (), plan.arrays)
     temporaries = partial_bytes(split[0])
     return Realisation(tuple(_loops(part, isa) for part in split), temporaries, plan.arrays)
+
+
+def _written(graph: Graph, isa: Isa) -> Iterator[KernelCall]:
+    """The turns in which one op fills its result."""
+    (node,), (result,) = graph.nodes, graph.outputs
+    operands = tuple(operand.tensor for operand in node.operands)
+    name = node.op.name
+    for number, write in enumerate(writes(name, dict(node.attrs), operands, result.tensor)):
+        shapes = [sizes_of(node.operands[read.operand]) for read in write.reads]
+        strides = [row_major(shape) for shape in shapes]
+        plan = draft_into(write.graph, tuple(strides), write.target)
+        call = _loops(nest(f"{name}_{number}", plan, write_order(write.target)), isa)
+        whose = {Argument("result", 0): Argument("result", 0, write.skipped * result.dtype.bytes)}
+        for at, (read, steps) in enumerate(zip(write.reads, strides, strict=True)):
+            source = graph.inputs.index(node.operands[read.operand])
+            skipped = read.skipped(steps) * operands[read.operand].dtype.bytes
+            whose[Argument("operand", at)] = Argument("operand", source, skipped)
+        yield replace(call, arguments=tuple(whose[one] for one in call.arguments))
+
+
+def sort_bytes(kernel: Kernel) -> int:
+    """The scratch memory of a kernel that sorts: keys and places, twice."""
+    extents = [s.axis.extent for s in nested(kernel.body) if isinstance(s, Sort)]
+    return sum(32 * size for size in extents if isinstance(size, int))
+
+
+def write_order(target: Target) -> Callable[[tuple[Axis, ...]], tuple[Axis, ...]] | None:
+    """How the loops of a write may be ordered: not at all where their order has a meaning."""
+    return None if target.ordered else arrange
 
 
 def _loops(kernel: Kernel, isa: Isa) -> KernelCall:

@@ -129,6 +129,16 @@ def plus(f: Function, dtype: DType, lhs: Value, rhs: Value) -> Value:
     return f.fadd(lhs, rhs) if dtype.is_floating else f.add(lhs, rhs)
 
 
+def times(f: Function, dtype: DType, lhs: Value, rhs: Value) -> Value:
+    """lhs * rhs, not rounded to a 16-bit float."""
+    return f.fmul(lhs, rhs) if dtype.is_floating else f.mul(lhs, rhs)
+
+
+def combine(f: Function, how: str, dtype: DType, lhs: Value, rhs: Value) -> Value:
+    """Two elements as one: their "sum", "prod", "max" or "min", not rounded to a 16-bit float."""
+    return {"sum": plus, "prod": times, "max": larger, "min": smaller}[how](f, dtype, lhs, rhs)
+
+
 def cast(f: Function, value: Value, source: DType, target: DType) -> Value:
     """A number of one dtype as another.
 
@@ -267,7 +277,7 @@ _UNARY: Final[dict[str, Unary]] = {
 _BINARY: Final[dict[str, Binary]] = {
     "add": plus,
     "sub": lambda f, dtype, lhs, rhs: (f.fsub if dtype.is_floating else f.sub)(lhs, rhs),
-    "mul": lambda f, dtype, lhs, rhs: (f.fmul if dtype.is_floating else f.mul)(lhs, rhs),
+    "mul": times,
     "div": lambda f, dtype, lhs, rhs: f.fdiv(lhs, rhs),
     "maximum": larger,
     "minimum": smaller,

@@ -13,9 +13,20 @@ from pellucid.engines.llvm import sizes
 from pellucid.engines.llvm.reduce import emit_reduce
 from pellucid.engines.llvm.scope import Scope, Vector, prefix
 from pellucid.engines.llvm.sizes import Number
+from pellucid.engines.llvm.sort import emit_sort
 from pellucid.engines.llvm.text import Function, Module
 from pellucid.engines.llvm.types import I64, PTR, VOID, Value
-from pellucid.engines.loops.ir import Kernel, Let, Loop, Reduce, Size, Statement, Store
+from pellucid.engines.loops.ir import (
+    Kernel,
+    Let,
+    Loop,
+    Reduce,
+    Size,
+    Sort,
+    Statement,
+    Store,
+    Update,
+)
 
 PARAMETERS = (("pointers", PTR), ("sizes", PTR), ("lo", I64), ("hi", I64), ("context", PTR))
 """What every kernel is called with."""
@@ -54,10 +65,14 @@ def emit(scope: Scope, statements: tuple[Statement, ...]) -> None:
                 scope.let(statement)
             case Store():
                 scope.store(statement)
+            case Update():
+                scope.update(statement)
             case Loop():
                 _loop(scope, statement)
             case Reduce():
                 emit_reduce(scope, statement, emit)
+            case Sort():
+                emit_sort(scope, statement)
             case _:
                 raise AssertionError("a contraction has a lowering of its own")
 

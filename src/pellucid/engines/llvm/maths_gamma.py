@@ -252,7 +252,7 @@ def _polygamma_positive(f: Function, x: Value, order: int) -> Value:
     shift = order + 10
     total = f.splat(0.0, x.type)
     for step in reversed(range(shift)):
-        term = _whole_power(f, f.fadd(x, float(step)), order + 1)
+        term = _whole_power(f, f.fadd(x, float(step)) if step else x, order + 1)
         total = f.fadd(total, f.fdiv(1.0, term))
     inverse = f.fdiv(1.0, f.fadd(x, float(shift)))
     square = f.fmul(inverse, inverse)

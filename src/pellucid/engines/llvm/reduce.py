@@ -7,12 +7,14 @@ of a vector along a kept axis is a chain of its own. See `loops.ir.Reduce` for t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from pellucid.core.dtype import integer_range
 from pellucid.engines.llvm import sizes
-from pellucid.engines.llvm.elementwise import larger, literal, plus, register_type
+from pellucid.engines.llvm.elementwise import combine as combine_elements
+from pellucid.engines.llvm.elementwise import literal, register_type
 from pellucid.engines.llvm.scope import Bundle, Scope, Vector, prefix
 from pellucid.engines.llvm.sizes import Number
 from pellucid.engines.llvm.text import Function
@@ -25,15 +27,15 @@ Run = Callable[[Scope, tuple[Statement, ...]], None]
 
 def identity(result: Accumulator) -> Value:
     """What a reduction starts with: it changes nothing, not even the sign of a zero."""
-    if result.kind == "max":
-        floating = result.dtype.is_floating
-        return literal(float("-inf") if floating else integer_range(result.dtype)[0], result.dtype)
-    return literal(-0.0 if result.dtype.is_floating else 0, result.dtype)
+    dtype = result.dtype
+    low, high = (-math.inf, math.inf) if dtype.is_floating else integer_range(dtype)
+    zero = -0.0 if dtype.is_floating else 0
+    return literal({"sum": zero, "prod": 1, "max": low, "min": high}[result.kind], dtype)
 
 
 def combine(f: Function, result: Accumulator, lhs: Value, rhs: Value) -> Value:
-    """The sum or the max of two."""
-    return (larger if result.kind == "max" else plus)(f, result.dtype, lhs, rhs)
+    """The sum, product, max or min of two."""
+    return combine_elements(f, result.kind, result.dtype, lhs, rhs)
 
 
 def emit_reduce(scope: Scope, reduce: Reduce, run: Run) -> None:

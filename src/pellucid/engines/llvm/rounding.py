@@ -113,16 +113,15 @@ def _left_over(f: Function, bits: int, lhs: Value, rhs: Value) -> Value:
     """lhs - rhs * trunc(lhs / rhs), exactly, with the sign of lhs."""
     size, divisor = f.fabs(lhs), f.fabs(rhs)
     defined = f.and_(f.fcmp("olt", size, math.inf), f.fcmp("ogt", divisor, 0.0))
-    left = f.select(defined, size, 0.0)
-    below = f.select(f.fcmp("olt", divisor, math.inf), divisor, f.splat(1.0, lhs.type))
-    below = f.select(f.fcmp("ogt", below, 0.0), below, 1.0)
-    finite = f.fcmp("olt", divisor, math.inf)
-    turns = f.add(f.lshr(_apart(f, left, below), 4), 1)
+    # An infinite divisor leaves all; where nothing is defined no turn shall be taken either.
+    divided = f.and_(defined, f.fcmp("olt", divisor, math.inf))
+    left, divisor = (f.select(divided, one, f.splat(1.0, lhs.type)) for one in (size, divisor))
+    turns = f.add(f.lshr(_apart(f, left, divisor), 4), 1)
     with f.loop(0, _largest_lane(f, turns), accs=(left,), name="digits") as loop:
         (rest,) = loop.accs
-        smaller = _taken_off(f, bits, rest, below)
-        loop.next(f.select(f.fcmp("oge", rest, below), smaller, rest))
-    left = f.select(finite, loop.results[0], left)
+        smaller = _taken_off(f, bits, rest, divisor)
+        loop.next(f.select(f.fcmp("oge", rest, divisor), smaller, rest))
+    left = f.select(divided, loop.results[0], size)
     return f.select(defined, signed(f, left, lhs), math.nan)
 
 
@@ -150,9 +149,11 @@ def _taken_off(f: Function, bits: int, left: Value, divisor: Value) -> Value:
     """`left` less a multiple of the divisor: below it if the quotient has up to 18 bits."""
     apart = _apart(f, left, divisor)
     skipped = f.select(f.icmp("sgt", apart, 18), f.sub(apart, 16), 0)
-    half = f.lshr(skipped, 1)
-    first = f.fmul(divisor, two_to(f, FLOAT64, half))
-    unit = f.fmul(first, two_to(f, FLOAT64, f.sub(skipped, half)))
+    # From the smallest subnormal it takes three powers of 2 to the largest number.
+    third = f.lshr(f.mul(skipped, 0x5556), 16)
+    unit = f.fmul(divisor, two_to(f, FLOAT64, third))
+    unit = f.fmul(unit, two_to(f, FLOAT64, third))
+    unit = f.fmul(unit, two_to(f, FLOAT64, f.sub(f.sub(skipped, third), third)))
     # Far from the largest number, where exact products would overflow on their way.
     large = f.fcmp("ogt", left, 2.0**900)
     down = f.select(large, f.splat(2.0**-100, left.type), 1.0)

@@ -16,6 +16,7 @@ from pellucid.engines.llvm import sizes
 from pellucid.engines.llvm.elementwise import (
     apply,
     cast,
+    combine,
     from_memory,
     literal,
     memory_type,
@@ -29,6 +30,7 @@ from pellucid.engines.loops.ir import (
     Affine,
     Apply,
     Const,
+    Extent,
     Index,
     Kernel,
     Let,
@@ -38,6 +40,7 @@ from pellucid.engines.loops.ir import (
     Remainder,
     Size,
     Store,
+    Update,
 )
 from pellucid.engines.loops.schedule import by_fours
 
@@ -104,6 +107,38 @@ class Scope:
             else:
                 f.store(raw, at)
 
+    def update(self, line: Update) -> None:
+        """Read, combine and write back, in the order of the loops."""
+        start, step, wild = self.locate(line.index)
+        (guard,) = self.values[line.guard]
+        assert not wild, "vectors lie where each element is one of its own"
+        assert guard.type.lanes == 1, "all lanes are written, or none"
+        with self.f.when(guard):
+            for copy, value in enumerate(self.spread(line.value)):
+                self._update(line, value, start, step, copy)
+
+    def _update(self, line: Update, value: Value, start: Number, step: Number, copy: int) -> None:
+        f, dtype = self.f, self.kernel.buffer(line.buffer).dtype
+        base, scalar = self.pointers[line.buffer], memory_type(dtype)
+        along = value.type.lanes > 1
+        at = f.gep(base, self._along(start, step, copy) if along else start, scalar)
+        if line.how != "set":
+            if not along:
+                old = f.load(scalar, at)
+            elif step == 1:
+                old = self._load_vector(at, scalar.with_lanes(value.type.lanes))
+            else:
+                old = self._gather(base, scalar, self._each_lane(start, step, (), copy))
+            kind = "sum" if line.how == "add" else line.how
+            value = combine(f, kind, dtype, from_memory(f, old, dtype), value)
+        raw = to_memory(f, value, dtype)
+        if not along or step != 1:
+            self._scatter(line, raw, start, step, (), copy)
+        elif self.vector is not None and self.vector.mask is not None:
+            _store_masked(f, raw, at, self.vector.mask)
+        else:
+            f.store(raw, at)
+
     def spread(self, name: str) -> Bundle:
         """A named value as full vectors, one for each copy."""
         return self._full(self.values[name])
@@ -134,6 +169,8 @@ class Scope:
                 return self._divide(self.f.udiv, index, by)
             case Remainder(index, by):
                 return self._divide(self.f.urem, index, by)
+            case Extent(size):
+                return (sizes.value(self.number(size)),)
             case Random():
                 return self._random(line.value)
 
@@ -242,7 +279,7 @@ class Scope:
 
     def _scatter(
         self,
-        line: Store,
+        line: Store | Update,
         raw: Value,
         start: Number,
         step: Number,

@@ -12,9 +12,9 @@ import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
-from pellucid.core.dtype import DType, int64
+from pellucid.core.dtype import DType, bool_, int64
 from pellucid.core.shape import static_shape
 from pellucid.engines.loops import windows
 from pellucid.engines.loops.ir import (
@@ -26,13 +26,16 @@ from pellucid.engines.loops.ir import (
     Const,
     Contract,
     Expression,
+    Extent,
     Index,
     Let,
     Load,
     Quotient,
     Random,
     Remainder,
+    Sort,
     Store,
+    Update,
     accumulation_dtype,
 )
 from pellucid.engines.loops.space import (
@@ -50,6 +53,11 @@ from pellucid.engines.loops.space import (
 from pellucid.ir.graph import Graph, Node, Value
 from pellucid.ops.movement import literal_number
 
+REDUCTIONS: Final[dict[str, Literal["sum", "prod", "max", "min"]]] = {
+    "sum": "sum", "prod": "prod", "max": "max", "min": "min",
+}  # fmt: skip
+"""Reducing ops, and how they combine two elements."""
+
 Strides = tuple[int, ...]
 Pair = tuple[tuple[int, ...], tuple[int, ...]]
 Where = Place | Affine
@@ -65,7 +73,7 @@ class Group:
     results: list[Accumulator] = field(default_factory=list[Accumulator])
 
 
-Line = Let | Store | Group | Contract
+Line = Let | Store | Update | Group | Contract | Sort
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +97,17 @@ def draft(graph: Graph, strides: tuple[Strides, ...] | None = None) -> Draft:
     `strides` of the inputs are in elements, row-major where none are given. The buffers are the
     inputs x0, x1, ..., the outputs y0, ..., and constant arrays. Raises ScatteredAxes.
     """
+    return written(graph, strides, Writer.write)
+
+
+def written(
+    graph: Graph, strides: tuple[Strides, ...] | None, write: Callable[[Writer], Draft]
+) -> Draft:
+    """The draft that `write` writes, with the loops of the first output cut where it takes that."""
     pieces = tuple((size,) for size in sizes_of(graph.outputs[0]))
     while True:
         try:
-            return Writer(graph, strides, pieces).write()
+            return write(Writer(graph, strides, pieces))
         except SplitAxis as cut:
             pieces = _split(pieces, cut)
 
@@ -144,8 +159,32 @@ class Writer:
         names = [self.ask(v, place) for v, place in zip(self.graph.outputs, places, strict=True)]
         # All is read before anything is written: an output may lie where an input does.
         self.lines += [Store(f"y{number}", position, name) for number, name in enumerate(names)]
+        return self.finish(self.graph.outputs)
+
+    def whole(self, value: Value, where: Where) -> str:
+        """The name of a whole number at a place, as int64."""
+        name = self.ask(value, where)
+        return name if value.dtype is int64 else self.let(int64, Apply("cast", (name,)))
+
+    def inside(self, index: str, size: int) -> str:
+        """Whether an index lies in 0 .. size - 1."""
+        zero, end = self.let(int64, Const(0)), self.let(int64, Extent(size))
+        above = self.let(bool_, Apply("less_equal", (zero, index)))
+        below = self.let(bool_, Apply("less", (index, end)))
+        return self.let(bool_, Apply("logical_and", (above, below)))
+
+    def clamped(self, index: str, most: int) -> str:
+        """An index brought to 0 .. most."""
+        zero, end = self.let(int64, Const(0)), self.let(int64, Extent(most))
+        above = self.let(int64, Apply("maximum", (index, zero)))
+        found = self.let(int64, Apply("minimum", (above, end)))
+        self.extents[found] = most + 1
+        return found
+
+    def finish(self, outputs: tuple[Value, ...]) -> Draft:
+        """The draft of the lines so far, which store these outputs."""
         reads = [Buffer(name, value.dtype, "read") for value, name in self.inputs.items()]
-        writes = [Buffer(f"y{n}", v.dtype, "write") for n, v in enumerate(self.graph.outputs)]
+        writes = [Buffer(f"y{n}", v.dtype, "write") for n, v in enumerate(outputs)]
         constants = [Buffer(name, dtype, "read") for name, (dtype, _) in self.arrays.items()]
         contents = tuple(content for _, content in self.arrays.values())
         return Draft(self.axes, (*reads, *writes, *constants), tuple(self.lines), contents)
@@ -205,7 +244,7 @@ class Writer:
         key = ("depth", node)
         if key not in self._known:
             below = [operand.node for operand in node.operands if operand.node is not None]
-            depths = [self.depth(n) + (n.op.name in ("sum", "max")) for n in below]
+            depths = [self.depth(n) + (n.op.name in REDUCTIONS) for n in below]
             self._known[key] = str(max(depths, default=0))
         return int(self._known[key])
 
@@ -226,7 +265,8 @@ class Writer:
 
     def _divide(self, index: Affine, by: int) -> tuple[Affine, Affine]:
         terms = cast(tuple[tuple[str, int], ...], index.terms)
-        largest = sum((self.extents[name] - 1) * size for name, size in terms) + index.offset
+        ends = ((self.extents[name] - 1) * max(size, 0) for name, size in terms)
+        largest = sum(ends) + index.offset
         quotient = self.let(int64, Quotient(index, by))
         remainder = self.let(int64, Remainder(index, by))
         self.extents |= {quotient: largest // by + 1, remainder: by}
@@ -300,6 +340,8 @@ def _moved(writer: Writer, node: Node, value: Value, where: Where) -> tuple[Valu
         place = writer.placed(where, sizes_of(value))
         permutation: tuple[int, ...] = node.attr("permutation")
         return operand, tuple(place[permutation.index(axis)] for axis in range(len(place)))
+    if node.op.name in ("slice", "reverse"):
+        return operand, _stepped(node, sizes_of(operand), writer.placed(where, sizes_of(value)))
     shape, axes = sizes_of(operand), cast(tuple[int, ...], node.attr("axes"))
     if all(size == 1 for size in shape):
         return operand, (ZERO,) * len(shape)
@@ -307,6 +349,57 @@ def _moved(writer: Writer, node: Node, value: Value, where: Where) -> tuple[Valu
     # A size of 1 stretches: its index stays 0.
     pairs = zip(axes, shape, strict=True)
     return operand, tuple(place[axis] if size != 1 else ZERO for axis, size in pairs)
+
+
+def _stepped(node: Node, shape: tuple[int, ...], place: Place) -> Place:
+    """The place in the operand of a slice or a reverse."""
+    if node.op.name == "reverse":
+        turned: tuple[int, ...] = node.attr("axes")
+        ends = zip(place, shape, strict=True)
+        return tuple(
+            plus(times(index, -1), Affine((), size - 1)) if axis in turned else index
+            for axis, (index, size) in enumerate(ends)
+        )
+    parts = zip(place, node.attr("start"), node.attr("strides"), strict=True)
+    return tuple(plus(times(index, step), Affine((), start)) for index, start, step in parts)
+
+
+def _gather(writer: Writer, node: Node, value: Value, where: Where) -> str:
+    x, *indices = node.operands
+    axes: tuple[int, ...] = node.attr("axes")
+    shape = sizes_of(x)
+    nothing = writer.let(value.dtype, Const(_zero(value.dtype)))
+    if not math.prod(shape):
+        return nothing
+    place = writer.placed(where, sizes_of(value))
+    rank = len(sizes_of(indices[0]))
+    found = [writer.whole(index, place[:rank]) for index in indices]
+    inside = ""
+    for name, axis in zip(found, axes, strict=True):
+        one = writer.inside(name, shape[axis])
+        inside = writer.let(bool_, Apply("logical_and", (inside, one))) if inside else one
+    zero = writer.let(int64, Const(0))
+    known = dict[int, Affine]()
+    for name, axis in zip(found, axes, strict=True):
+        # What is out of range reads the first element, and is then forgotten.
+        safe = writer.let(int64, Apply("select", (inside, name, zero)))
+        writer.extents[safe] = shape[axis]
+        known[axis] = variable(safe) if shape[axis] != 1 else ZERO
+    element = writer.ask(x, _with_axes(place[rank:], known))
+    return writer.let(value.dtype, Apply("select", (inside, element, nothing)))
+
+
+def _dynamic_slice(writer: Writer, node: Node, value: Value, where: Where) -> str:
+    x, *starts = node.operands
+    place = writer.placed(where, sizes_of(value))
+    shape: list[Affine] = []
+    each = zip(place, starts, sizes_of(x), sizes_of(value), strict=True)
+    for index, start, size, part in each:
+        moved = ZERO
+        if size != part:
+            moved = variable(writer.clamped(writer.whole(start, ()), size - part))
+        shape.append(plus(index, moved))
+    return writer.ask(x, tuple(shape))
 
 
 def _contraction(writer: Writer, node: Node, value: Value, where: Where) -> str:
@@ -423,8 +516,9 @@ def _reduce(writer: Writer, node: Node, value: Value, where: Where) -> str:
     axes: tuple[int, ...] = node.attr("axes")
     shape = sizes_of(operand)
     kept = writer.placed(where, sizes_of(value))
+    kind = REDUCTIONS[node.op.name]
     if not math.prod(shape[axis] for axis in axes):
-        return writer.let(value.dtype, Const(_zero(value.dtype)))
+        return writer.let(value.dtype, Const(_zero(value.dtype) + (kind == "prod")))
     gone = tuple(axis for axis in axes if shape[axis] != 1)
     if not gone:
         return writer.ask(operand, _with_axes(kept, dict.fromkeys(axes, ZERO)))
@@ -433,7 +527,6 @@ def _reduce(writer: Writer, node: Node, value: Value, where: Where) -> str:
     inside = dict.fromkeys(axes, ZERO)
     inside |= {axis: variable(loop.name) for axis, loop in zip(gone, loops, strict=True)}
     element = writer.ask(operand, _with_axes(kept, inside))
-    kind = "sum" if node.op.name == "sum" else "max"
     wide = accumulation_dtype(value.dtype)
     result = Accumulator(writer.name("s"), kind, wide, element)
     group.results.append(result)
@@ -465,22 +558,23 @@ def _with_axes(kept: Place, others: dict[int, Affine]) -> Place:
     )
 
 
-def _zero(dtype: DType) -> int | float:
+def _zero(dtype: DType) -> bool | int | float:
+    if dtype is bool_:
+        return False
     return 0.0 if dtype.is_floating else 0
 
 
-_MOVEMENT: Final = ("broadcast", "transpose", "reshape")
+_MOVEMENT: Final = ("broadcast", "transpose", "reshape", "slice", "reverse")
 Rule = Callable[[Writer, Node, Value, Where], str]
 _RULES: Final[dict[str, Rule]] = {
     "constant": _constant,
     "iota": _iota,
     "random_bits": _random_bits,
-    "broadcast": _movement,
-    "transpose": _movement,
-    "reshape": _movement,
+    **dict.fromkeys(_MOVEMENT, _movement),
+    "gather": _gather,
+    "dynamic_slice": _dynamic_slice,
     "dot_general": _contraction,
-    "sum": _reduce,
-    "max": _reduce,
+    **dict.fromkeys(REDUCTIONS, _reduce),
     "convolution": _convolution,
     "window_sum": windows.window_sum,
     "window_max": windows.window_max,

@@ -16,6 +16,7 @@ from pellucid.engines.loops.ir import (
     Axis,
     Const,
     Contract,
+    Extent,
     Kernel,
     Let,
     Loop,
@@ -23,8 +24,10 @@ from pellucid.engines.loops.ir import (
     Reduce,
     Remainder,
     Size,
+    Sort,
     Statement,
     Store,
+    Update,
 )
 
 
@@ -70,12 +73,20 @@ class _Generaliser:
         match statement:
             case Loop(axis, body):
                 return Loop(self._axis(axis), self.block(body))
-            case Store():
+            case Store() | Update():
                 return replace(statement, index=self._index(statement.index))
             case Contract(_, _, axes, lhs, rhs):
                 left, right = (replace(x, index=self._index(x.index)) for x in (lhs, rhs))
                 inside = tuple(self._axis(axis) for axis in axes)
                 return replace(statement, axes=inside, lhs=left, rhs=right)
+            case Sort(_, index, step, axis, value):
+                return replace(
+                    statement,
+                    index=self._index(index),
+                    step=self.parameter("s", step),
+                    axis=self._axis(axis),
+                    value=replace(value, index=self._index(value.index)),
+                )
             case Reduce():
                 return self._reduce(statement)
             case Let():
@@ -97,6 +108,8 @@ class _Generaliser:
         value = let.value
         if isinstance(value, Const | Apply):
             return let
+        if isinstance(value, Extent):
+            return replace(let, value=Extent(self.parameter("n", value.size)))
         index = self._index(value.index)
         if isinstance(value, Quotient | Remainder):
             return replace(let, value=replace(value, index=index, by=self.parameter("d", value.by)))

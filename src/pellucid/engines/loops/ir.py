@@ -128,6 +128,13 @@ class Remainder:
 
 
 @dataclass(frozen=True, slots=True)
+class Extent:
+    """A size, as a number."""
+
+    size: Size
+
+
+@dataclass(frozen=True, slots=True)
 class Random:
     """Word index % 4 of Philox 4x32-10's block index // 4, for the uint64 `seed` and `draw`."""
 
@@ -136,7 +143,7 @@ class Random:
     index: Affine
 
 
-Expression = Const | Load | Apply | Index | Quotient | Remainder | Random
+Expression = Const | Load | Apply | Index | Quotient | Remainder | Extent | Random
 
 
 # Statements.
@@ -161,6 +168,20 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
+class Update:
+    """Combine a named value with what is in the buffer (or "set" it), if `guard` is true.
+
+    Updates of one element come in the order of the loops, each rounded to the buffer's dtype.
+    """
+
+    buffer: str
+    index: Affine
+    how: Literal["set", "add", "max", "min"]
+    value: str
+    guard: str
+
+
+@dataclass(frozen=True, slots=True)
 class Loop:
     """Run the body for each position of the axis."""
 
@@ -170,10 +191,10 @@ class Loop:
 
 @dataclass(frozen=True, slots=True)
 class Accumulator:
-    """One result of a Reduce: `name` is the sum or the max of `value`, kept in `dtype`."""
+    """One result of a Reduce: `name` is the sum, say, of `value`, kept in `dtype`."""
 
     name: str
-    kind: Literal["sum", "max"]
+    kind: Literal["sum", "prod", "max", "min"]
     dtype: DType
     value: str
 
@@ -184,9 +205,9 @@ class Reduce:
 
     `order` "lanes" (axes: rows if any, then columns): column c goes to lane c % 64; each lane adds
     over rows, then over columns in increasing order, starting at the identity (-0.0 for a sum of
-    floats); then a halving tree adds lane i + 32 to lane i, then 16, 8, 4, 2, 1. `chunk` = (rows,
-    columns) cuts the space into pieces, each reduced so; their results, in row-major order, are
-    one more row of columns to reduce.
+    floats, 1 for a product); then a halving tree adds lane i + 32 to lane i, then 16, 8, 4, 2, 1.
+    `chunk` = (rows, columns) cuts the space into pieces, each reduced so; their results, in
+    row-major order, are one more row of columns to reduce.
 
     `order` "chain" (one axis): elements are added one after the other, starting at the identity;
     every `chunk[0]` elements a new chain begins, and the chains' results are added in order.
@@ -218,7 +239,25 @@ class Contract:
     rhs: Load
 
 
-Statement = Let | Store | Loop | Reduce | Contract
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """Write the places along `axis` of the elements of `value` in their order, `step` apart.
+
+    Equal ones keep their order, NaN comes last, and -0.0 equals 0.0.
+    """
+
+    buffer: str
+    index: Affine
+    step: Size
+    axis: Axis
+    value: Load
+    descending: bool
+
+
+Line = Let | Store | Update | Contract | Sort
+"""A statement with no others in it."""
+
+Statement = Line | Loop | Reduce
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,19 +306,31 @@ def accumulation_dtype(dtype: DType) -> DType:
     return float32 if dtype.is_floating and dtype.bits == 16 else dtype
 
 
-def indexes(statement: Let | Store | Contract) -> tuple[Affine, ...]:
+def is_ordered(loop: Loop) -> bool:
+    """Whether turns of a loop may meet at one element, so that they come one after the other."""
+    made = {s.name for s in nested(loop.body) if isinstance(s, Let)}
+    updates = (s for s in nested(loop.body) if isinstance(s, Update))
+    return any(
+        made.intersection((*s.index.names, s.guard)) or not s.index.coefficient(loop.axis.name)
+        for s in updates
+    )
+
+
+def indexes(statement: Line) -> tuple[Affine, ...]:
     """Every index that stands in a statement."""
     match statement:
         case Let():
             value = statement.value
-            return () if isinstance(value, Const | Apply) else (value.index,)
-        case Store():
+            return () if isinstance(value, Const | Apply | Extent) else (value.index,)
+        case Store() | Update():
             return (statement.index,)
         case Contract():
             return (statement.lhs.index, statement.rhs.index)
+        case Sort():
+            return (statement.index, statement.value.index)
 
 
-def used_names(statement: Let | Store | Contract) -> tuple[str, ...]:
+def used_names(statement: Line) -> tuple[str, ...]:
     """The variables and the axes that a statement uses."""
     used = tuple(name for index in indexes(statement) for name in index.names)
     match statement:
@@ -287,9 +338,13 @@ def used_names(statement: Let | Store | Contract) -> tuple[str, ...]:
             return (*used, *_operands(statement.value))
         case Store():
             return (*used, statement.value)
+        case Update():
+            return (*used, statement.value, statement.guard)
         case Contract():
             inside = [axis.name for axis in statement.axes]
             return tuple(name for name in used if name not in inside)
+        case Sort():
+            return tuple(name for name in used if name != statement.axis.name)
 
 
 def _operands(value: Expression) -> tuple[str, ...]:

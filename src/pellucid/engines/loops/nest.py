@@ -21,6 +21,7 @@ from pellucid.engines.loops.ir import (
     Axis,
     Const,
     Contract,
+    Extent,
     Kernel,
     Let,
     Loop,
@@ -28,8 +29,10 @@ from pellucid.engines.loops.ir import (
     Reduce,
     Remainder,
     Size,
+    Sort,
     Statement,
     Store,
+    Update,
     chunk_of,
     indexes,
     used_names,
@@ -156,14 +159,17 @@ def _without(index: Affine, name: str) -> Affine:
 def _substitute(line: Line, change: Callable[[Affine], Affine]) -> Line:
     match line:
         case Let(_, _, value):
-            if isinstance(value, Const | Apply):
+            if isinstance(value, Const | Apply | Extent):
                 return line
             return replace(line, value=replace(value, index=change(value.index)))
-        case Store():
+        case Store() | Update():
             return replace(line, index=change(line.index))
         case Contract(_, _, _, lhs, rhs):
             left, right = (replace(load, index=change(load.index)) for load in (lhs, rhs))
             return replace(line, lhs=left, rhs=right)
+        case Sort(_, index, _, _, value):
+            moved = replace(value, index=change(value.index))
+            return replace(line, index=change(index), value=moved)
         case Group():
             return line
 
@@ -246,7 +252,7 @@ def _made(line: Line) -> tuple[str, ...]:
     match line:
         case Let() | Contract():
             return (line.name,)
-        case Store():
+        case Store() | Update() | Sort():
             return ()
         case Group():
             return tuple(result.name for result in line.results)

@@ -25,8 +25,10 @@ from pellucid.engines.loops.ir import (
     Reduce,
     Remainder,
     Size,
+    Sort,
     Statement,
     Store,
+    is_ordered,
     nested,
     used_names,
 )
@@ -120,6 +122,8 @@ def share_out(kernel: Kernel, values: Mapping[str, int] | None = None) -> Tasks:
     if not loops:
         return Tasks(1, 1)
     extent = _number(loops[0].axis.extent, values)
+    if is_ordered(loops[0]):
+        return Tasks(max(extent, 1), 1)
     turn = work(loops[0].body, values)
     block = max(1, -(-TASK_WORK // max(turn, 1)))
     if _vector_loop(loops) is loops[0] and not _columns(kernel):
@@ -142,6 +146,9 @@ def work(statements: tuple[Statement, ...], values: Mapping[str, int] | None = N
                 for axis in statement.axes:
                     turns *= _number(axis.extent, values)
                 total += turns * (len(statement.results) + work(statement.body, values))
+            case Sort():
+                size = _number(statement.axis.extent, values)
+                total += 8 * size * (1 + size.bit_length())
             case _:
                 total += 1
     return total
@@ -231,6 +238,8 @@ def _vector_axes(kernel: Kernel, loops: list[Loop], lanes: int) -> Iterator[tupl
         yield reduce.axes[-1], lanes, copies if light else 1
     if loops and not columns:
         along = _vector_loop(loops)
+        if is_ordered(along) or any(isinstance(s, Sort) for s in nested(along.body)):
+            return
         while isinstance(along.axis.extent, int) and lanes > along.axis.extent:
             lanes //= 2
         yield along.axis, lanes, _copies(along, lanes)

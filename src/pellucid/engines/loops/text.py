@@ -33,6 +33,7 @@ from pellucid.engines.loops.ir import (
     Const,
     Contract,
     Expression,
+    Extent,
     Index,
     Kernel,
     Let,
@@ -43,8 +44,10 @@ from pellucid.engines.loops.ir import (
     Reduce,
     Remainder,
     Size,
+    Sort,
     Statement,
     Store,
+    Update,
 )
 
 
@@ -95,6 +98,8 @@ def print_expression(value: Expression, dtype: DType) -> str:
             return f"quotient [{index}] {by}"
         case Remainder(index, by):
             return f"remainder [{index}] {by}"
+        case Extent(size):
+            return f"extent {size}"
         case Random(seed, draw, index):
             return f"random {seed} {draw} [{index}]"
 
@@ -106,6 +111,15 @@ def _block(statements: tuple[Statement, ...], indent: str) -> Iterator[str]:
                 yield f"{indent}{name}: {dtype} = {print_expression(value, dtype)}"
             case Store(buffer, index, value):
                 yield f"{indent}store {buffer}[{index}] = {value}"
+            case Update(buffer, index, how, value, guard):
+                yield f"{indent}update {buffer}[{index}] {how} {value} if {guard}"
+            case Sort(buffer, index, step, axis, value, descending):
+                over = f"{axis.name} < {axis.extent}"
+                way = "falling" if descending else "rising"
+                yield (
+                    f"{indent}sort {buffer}[{index}] step {step} over {over} "
+                    f"by {value.buffer}[{value.index}] {way}"
+                )
             case Loop(axis, body):
                 yield f"{indent}for {axis.name} < {axis.extent}"
                 yield from _block(body, indent + "  ")
@@ -188,6 +202,19 @@ def _parse_store(groups: Groups, body: Body) -> Store:
     return Store(groups[0], _parse_affine(groups[1]), groups[2])
 
 
+def _parse_update(groups: Groups, body: Body) -> Update:
+    buffer, index, how, value, guard = groups
+    assert how in ("set", "add", "max", "min")
+    return Update(buffer, _parse_affine(index), how, value, guard)
+
+
+def _parse_sort(groups: Groups, body: Body) -> Sort:
+    buffer, index, step, axis, source, source_index, way = groups
+    value = Load(source, _parse_affine(source_index))
+    where, size = _parse_affine(index), _parse_size(step)
+    return Sort(buffer, where, size, _parse_axis(axis), value, way == "falling")
+
+
 def _parse_contract(groups: Groups, body: Body) -> Contract:
     name, dtype, over, lhs, lhs_index, rhs, rhs_index = groups
     left, right = Load(lhs, _parse_affine(lhs_index)), Load(rhs, _parse_affine(rhs_index))
@@ -216,6 +243,10 @@ def _parse_let(groups: Groups, body: Body) -> Let:
 _STATEMENTS: dict[str, Callable[[Groups, Body], Statement]] = {
     r"for (\w+ < \w+)": _parse_loop,
     r"store (\w+)\[(.*)\] = (\w+)": _parse_store,
+    r"update (\w+)\[(.*)\] (set|add|max|min) (\w+) if (\w+)": _parse_update,
+    r"sort (\w+)\[(.*?)\] step (\w+) over (\w+ < \w+) by (\w+)\[(.*?)\] (rising|falling)": (
+        _parse_sort
+    ),
     r"contract (\w+): (\w+) over (.+?) of (\w+)\[(.*?)\] \* (\w+)\[(.*?)\]": _parse_contract,
     r"reduce (.*) over (.*) by (lanes|chain) in ([\w ]+?)(?: part (\w+))?": _parse_reduce,
     r"(\w+): (\w+) = (.*)": _parse_let,
@@ -223,11 +254,11 @@ _STATEMENTS: dict[str, Callable[[Groups, Body], Statement]] = {
 
 
 def _parse_accumulator(text: str) -> Accumulator:
-    found = re.fullmatch(r"(\w+): (\w+) = (sum|max) (\w+)", text)
+    found = re.fullmatch(r"(\w+): (\w+) = (sum|prod|max|min) (\w+)", text)
     if found is None:
         raise ParseError(f"kernel text: expected 'name: dtype = sum value', got {text!r}")
     name, dtype, kind, value = found.groups()
-    assert kind in ("sum", "max")
+    assert kind in ("sum", "prod", "max", "min")
     return Accumulator(name, kind, named_dtype(dtype), value)
 
 
@@ -242,6 +273,8 @@ def _parse_expression(text: str, dtype: DType) -> Expression:
     if found := re.fullmatch(r"(quotient|remainder) \[(.*)\] (\w+)", text):
         kind = Quotient if found[1] == "quotient" else Remainder
         return kind(_parse_affine(found[2]), _parse_size(found[3]))
+    if head == "extent":
+        return Extent(_parse_size(rest))
     if found := re.fullmatch(r"random (\w+) (\w+) \[(.*)\]", text):
         return Random(found[1], found[2], _parse_affine(found[3]))
     return Apply(head, tuple(rest.split()))
