@@ -98,9 +98,9 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "no dtype is called 'float'; there are bool, int8",
     ),
     "exponent": (
-        lambda: pe.ones((2,)) ** 0.3,
+        lambda: pe.arange(2) ** pe.arange(2),
         pe.OpTypeError,
-        r"pow: expected a whole exponent.*got 0\.3(.|\n)*pe\.exp\(y \* pe\.log\(x\)\)",
+        r"pow: .*int64",
     ),
     "features": (
         lambda: _dense()(pe.ones((2, 5))),

@@ -8,7 +8,6 @@ the tensor's dtype (NEP 50), an integer tensor beside a floating one takes the f
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -163,15 +162,6 @@ def absolute(x: Operand, /) -> Tensor:
     return apply(ops.abs_, (as_tensor(x),))
 
 
-def sign(x: Operand, /) -> Tensor:
-    """-1, 0 or 1, as x is negative, zero or positive; NaN stays NaN. Its derivative is 0."""
-    tensor = as_tensor(x)
-    if tensor.dtype is bool_:
-        raise OpTypeError(f"sign: expected numbers, got bool{at_line(user_source())}")
-    rest = tensor if tensor.dtype.kind == "uint" else where(less(tensor, 0), -1, tensor)
-    return stop_gradient(where(less(0, tensor), 1, rest))
-
-
 def reciprocal(x: Operand, /) -> Tensor:
     """1 / x."""
     return divide(1.0, x)
@@ -259,26 +249,6 @@ def astype(x: Operand, dtype: Any, /) -> Tensor:
 def stop_gradient(x: Operand, /) -> Tensor:
     """x itself, through which no gradient flows."""
     return apply(ops.stop_gradient, (as_tensor(x),))
-
-
-def isnan(x: Operand, /) -> Tensor:
-    """Whether x is not a number."""
-    tensor = as_tensor(x)
-    return apply(ops.not_equal, (tensor, tensor))
-
-
-def isinf(x: Operand, /) -> Tensor:
-    """Whether x is inf or -inf."""
-    tensor = as_tensor(x)
-    return equal(absolute(tensor), math.inf) if tensor.dtype.is_floating else _nowhere(tensor)
-
-
-def isfinite(x: Operand, /) -> Tensor:
-    """Whether x is neither inf, -inf nor NaN."""
-    tensor = as_tensor(x)
-    if not tensor.dtype.is_floating:
-        return logical_not(_nowhere(tensor))
-    return less(absolute(tensor), math.inf)
 
 
 def binary(op: Op, x1: Operand, x2: Operand) -> Tensor:
@@ -398,10 +368,6 @@ def stretched(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     first = len(shape) - tensor.ndim
     axes = tuple(range(first, len(shape)))
     return apply(movement.broadcast, (tensor,), (("axes", axes), ("shape", shape)))
-
-
-def _nowhere(tensor: Tensor) -> Tensor:
-    return apply(ops.not_equal, (tensor, tensor))
 
 
 def _is_number(value: Any) -> bool:

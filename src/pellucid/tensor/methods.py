@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from pellucid.core.dtype import as_dtype
-from pellucid.tensor import arithmetic, indexing, products, reducing, shaping
+from pellucid.tensor import arithmetic, elementary, indexing, products, reducing, shaping
 from pellucid.tensor.backward import backward
 from pellucid.tensor.state import detached
 from pellucid.tensor.tensor import Operators, Tensor
@@ -81,7 +81,7 @@ _BINARY: dict[str, Method] = {
     "sub": arithmetic.subtract,
     "mul": arithmetic.multiply,
     "truediv": arithmetic.divide,
-    "pow": arithmetic.pow,
+    "pow": elementary.pow,
     "matmul": products.matmul,
     "and": arithmetic.bitwise_and,
     "or": arithmetic.bitwise_or,
