@@ -88,14 +88,14 @@ KNOWN = {
     "cbrt": Known(cube_root, float64=0.7),
     "sin": Known(angle(mpmath.sin), float64=0.8),
     "cos": Known(angle(mpmath.cos), float64=0.8),
-    "tan": Known(angle(mpmath.tan), float64=1.8),
+    "tan": Known(angle(mpmath.tan), float64=2.1),
     "asin": Known(on(-1, 1, mpmath.asin), (-1, 1), float64=2.2),
     "acos": Known(on(-1, 1, mpmath.acos), (-1, 1), float64=1.6),
     "atan": Known(mpmath.atan, (-3, 3)),
     "sinh": Known(far(mpmath.sinh, -INF, INF), (-89, 89), float64=1.6),
     "cosh": Known(far(mpmath.cosh, INF, INF), (-89, 89), float64=1.6),
     "asinh": Known(lambda x: x if abs(x) == INF else mpmath.asinh(x), (-3, 3)),
-    "acosh": Known(on(1, INF, lambda x: x if x == INF else mpmath.acosh(x)), (1, 3)),
+    "acosh": Known(on(1, INF, lambda x: x if x == INF else mpmath.acosh(x)), (1, 3), float64=2.3),
     "atanh": Known(on(-1, 1, inverse_tanh), (-1, 1)),
     "erf": Known(far(mpmath.erf, mpmath.mpf(-1), mpmath.mpf(1)), (-6, 6), 0.6, 1.5),
     "erfc": Known(far(mpmath.erfc, mpmath.mpf(2), mpmath.mpf(0)), (-6, 28), 0.6, 4),
@@ -196,7 +196,7 @@ def test_angles_nearest_to_multiples_of_a_right_angle(name: str) -> None:
     x = [hard, np.nextafter(hard, 0), 5.319372648326541e255, 1e22, 2.0**30, 2.0**29.999]
     x = np.array([*x, *(np.pi / 2 * np.array([1, 2, 3, 355, 10**6, 2**29, 2**40, 2**60, 3, 5]))])
     for isa in CLASSES:
-        assert_within(run(OF_ONE[name], isa, x), truths(KNOWN[name].true, x), 1.8, isa.name)
+        assert_within(run(OF_ONE[name], isa, x), truths(KNOWN[name].true, x), 2.1, isa.name)
 
 
 @BOTH

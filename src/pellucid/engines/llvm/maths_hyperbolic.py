@@ -63,7 +63,7 @@ def asinh(f: Function, x: Value) -> Value:
 
 
 def acosh(f: Function, x: Value) -> Value:
-    """The inverse of cosh, from 0 on; nan below 1. Within 0.51 ulp in float32, 2 in float64."""
+    """The inverse of cosh, from 0 on; nan below 1. Within 0.51 ulp in float32, 2.3 in float64."""
     return in_float64(f, "acosh", (x,), _acosh)
 
 
