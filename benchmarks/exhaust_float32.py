@@ -78,12 +78,14 @@ def exhaust(name: str, isa: Isa, every: int) -> None:
     worst, where, seconds, begin = 0.0, 0.0, 0.0, time.perf_counter()
     total = (1 << 32) // every
     for first in range(0, total, CHUNK):
-        bits = (np.arange(first, first + CHUNK, dtype=np.uint64) * every).astype(np.uint32)
+        # Whole vectors; beyond the last input it begins anew.
+        count = min(CHUNK, -(-(total - first) // 64) * 64)
+        bits = (np.arange(first, first + count, dtype=np.uint64) * every).astype(np.uint32)
         x = bits.view(np.float32)
         started = time.perf_counter()
-        call(x.ctypes.data, out.ctypes.data, CHUNK)
+        call(x.ctypes.data, out.ctypes.data, count)
         seconds += time.perf_counter() - started
-        distance = ulps(out, reference(x.astype(np.float64)))
+        distance = ulps(out[:count], reference(x.astype(np.float64)))
         at = int(np.argmax(distance))
         if distance[at] > worst:
             worst, where = float(distance[at]), float(x[at])
