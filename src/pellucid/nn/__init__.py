@@ -8,6 +8,7 @@ from pellucid.nn import functional, initializers, losses
 from pellucid.nn.activations import (
     elu,
     gelu,
+    gelu_tanh,
     hard_sigmoid,
     hard_silu,
     hard_tanh,
@@ -75,6 +76,7 @@ __all__ = [
     "elu",
     "functional",
     "gelu",
+    "gelu_tanh",
     "hard_sigmoid",
     "hard_silu",
     "hard_tanh",

@@ -16,8 +16,9 @@ from pellucid.core.source import at_line, user_source
 from pellucid.nn.initializers import ones, zeros
 from pellucid.nn.module import Module, new_parameter
 from pellucid.tensor import creation
-from pellucid.tensor.arithmetic import add, astype, divide, multiply, sqrt, square, subtract
+from pellucid.tensor.arithmetic import add, astype, multiply, square, subtract
 from pellucid.tensor.context import no_grad, outside_traces
+from pellucid.tensor.elementary import rsqrt
 from pellucid.tensor.reducing import mean
 from pellucid.tensor.shaping import axis_of, reshape
 from pellucid.tensor.state import Buffer, Parameter, as_tensor
@@ -119,7 +120,7 @@ class RMSNorm(Norm):
         """x of shape (..., features) to the same shape."""
         wide = self.prepared(x)
         power = mean(square(wide), axis=-1, keepdims=True)
-        return self.finished(multiply(wide, _inverse_root(power, self.epsilon)))
+        return self.finished(multiply(wide, rsqrt(add(power, self.epsilon))))
 
 
 class GroupNorm(Norm):
@@ -207,7 +208,7 @@ class BatchNorm(Norm):
         if self.training:
             return self.finished(self._by_batch(wide, self.mean, self.variance))
         centred = subtract(wide, self.along(self.mean, wide.ndim))
-        scale = _inverse_root(self.along(self.variance, wide.ndim), self.epsilon)
+        scale = rsqrt(add(self.along(self.variance, wide.ndim), self.epsilon))
         return self.finished(multiply(centred, scale))
 
     def _by_batch(self, wide: Tensor, running_mean: Buffer, running_variance: Buffer) -> Tensor:
@@ -218,7 +219,7 @@ class BatchNorm(Norm):
             for buffer, found in ((running_mean, centre), (running_variance, variance)):
                 flat = reshape(found, buffer.shape)
                 buffer.assign(buffer * self.momentum + flat * (1.0 - self.momentum))
-        return multiply(centred, _inverse_root(variance, self.epsilon))
+        return multiply(centred, rsqrt(add(variance, self.epsilon)))
 
 
 def _wide(dtype: DType) -> DType:
@@ -235,9 +236,4 @@ def _spread(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
 
 def _standardised(x: Tensor, axes: tuple[int, ...], epsilon: float) -> Tensor:
     _, centred, variance = _spread(x, axes)
-    return multiply(centred, _inverse_root(variance, epsilon))
-
-
-def _inverse_root(power: Tensor, epsilon: float) -> Tensor:
-    # One division for each mean, and a product for each element.
-    return divide(1.0, sqrt(add(power, epsilon)))
+    return multiply(centred, rsqrt(add(variance, epsilon)))
