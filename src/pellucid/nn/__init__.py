@@ -44,10 +44,14 @@ from pellucid.nn.convolutions import (
 from pellucid.nn.layers import Dense, Dropout, Flatten, Sequential
 from pellucid.nn.module import Module, merge, split
 from pellucid.nn.norms import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+from pellucid.nn.recurrent import GRU, LSTM
+from pellucid.nn.recurrent_cells import GRUCell, LSTMCell
 from pellucid.nn.state import load_weights, save_weights
 from pellucid.nn.summary import Summary, summary
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "AvgPool1D",
     "AvgPool2D",
     "AvgPool3D",
@@ -62,7 +66,9 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GRUCell",
     "GroupNorm",
+    "LSTMCell",
     "LayerNorm",
     "MaxPool1D",
     "MaxPool2D",
