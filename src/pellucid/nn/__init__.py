@@ -26,7 +26,7 @@ from pellucid.nn.activations import (
     softsign,
     tanh,
 )
-from pellucid.nn.attention import Embedding, MultiHeadAttention, attention
+from pellucid.nn.attention import MultiHeadAttention, attention
 from pellucid.nn.convolutions import (
     AvgPool1D,
     AvgPool2D,
@@ -41,6 +41,7 @@ from pellucid.nn.convolutions import (
     MaxPool2D,
     MaxPool3D,
 )
+from pellucid.nn.embedding import Embedding
 from pellucid.nn.layers import Dense, Dropout, Flatten, Sequential
 from pellucid.nn.module import Module, merge, split
 from pellucid.nn.norms import BatchNorm, GroupNorm, LayerNorm, RMSNorm

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 from pellucid.core.dtype import int64
 from pellucid.core.error import OpShapeError, OpTypeError, StateError
 from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
 from pellucid.nn.activations import log_softmax, softplus
+from pellucid.nn.numbered import nan_where_out_of_range, require_in_range
 from pellucid.tensor import arithmetic as pe
 from pellucid.tensor.reducing import mean, places
 from pellucid.tensor.reducing import sum as sum_over
@@ -21,9 +20,10 @@ def cross_entropy(logits: Operand, labels: Operand, *, label_smoothing: float = 
     """The mean of -log softmax(logits) at the labels; takes logits, not probabilities.
 
     `logits` has shape (..., classes); `labels` are integers of shape (...), or probabilities of the
-    same shape as the logits. An integer label that is no class makes the loss NaN. Smoothing by s
-    takes 1 - s of the labels and spreads s evenly over the classes (Szegedy et al., CVPR 2016).
-    Raises OpShapeError and OpTypeError where the two do not fit.
+    same shape as the logits. An integer label that is no class is an OpIndexError; where labels are
+    not known, in a compiled function, it makes the loss NaN. Smoothing by s takes 1 - s of the
+    labels and spreads s evenly over the classes (Szegedy et al., CVPR 2016). Raises OpShapeError
+    and OpTypeError where the two do not fit.
 
     >>> print(f"{cross_entropy([[0.0, 0.0]], as_tensor([1])):.4f}")
     0.6931
@@ -145,12 +145,13 @@ def _probable(scores: Tensor, target: Tensor) -> Tensor:
 
 
 def _picked(likely: Tensor, labels: Tensor) -> Tensor:
-    """The log-likelihood at each label, NaN where the label is no class."""
+    """The log-likelihood at each label, NaN where it turns out that the label is no class."""
     shape, classes = likely.shape, likely.shape[-1]
+    way_out = "does the last layer have one unit for each class?"
+    require_in_range("cross_entropy: the label", labels, classes, way_out)
     # A small dtype may not count as far as there are classes.
     labels = pe.astype(labels, int64)
     wide = broadcast_to(expand_dims(labels, axis=-1), shape)
     hit = pe.equal(wide, places(shape, likely.ndim - 1))
     found = sum_over(pe.where(hit, likely, 0.0), axis=-1)
-    valid = pe.logical_and(pe.less_equal(0, labels), pe.less(labels, classes))
-    return pe.where(valid, found, math.nan)
+    return nan_where_out_of_range(found, labels, classes)
