@@ -33,6 +33,10 @@ FORMULAS: dict[str, tuple[Any, Any]] = {
         lambda x: x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6),
     ),
     "group": (lambda d: nn.GroupNorm(3, dtype=d), lambda x: grouped(x, 3)),
+    "group of channels first": (
+        lambda d: nn.GroupNorm(2, axis=1, dtype=d),
+        lambda x: np.moveaxis(grouped(np.moveaxis(x, 1, -1), 2), -1, 1),
+    ),
     "batch": (lambda d: nn.BatchNorm(dtype=d), lambda x: standard(x, (0, 1, 2))),
     "batch of channels first": (
         lambda d: nn.BatchNorm(axis=1, dtype=d),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from pellucid.core.dtype import int64
 from pellucid.core.error import OpShapeError, OpTypeError, StateError
 from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
+from pellucid.core.spelling import unknown_name
 from pellucid.nn.activations import log_softmax, softplus
 from pellucid.nn.numbered import nan_where_out_of_range, require_in_range
+from pellucid.nn.spellings import LOSSES
 from pellucid.tensor import arithmetic as pe
 from pellucid.tensor.reducing import mean, places
 from pellucid.tensor.reducing import sum as sum_over
@@ -155,3 +159,7 @@ def _picked(likely: Tensor, labels: Tensor) -> Tensor:
     hit = pe.equal(wide, places(shape, likely.ndim - 1))
     found = sum_over(pe.where(hit, likely, 0.0), axis=-1)
     return nan_where_out_of_range(found, labels, classes)
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise unknown_name("pellucid.nn.losses", name, LOSSES)

@@ -126,7 +126,7 @@ class RMSNorm(Norm):
 class GroupNorm(Norm):
     """Each example by the mean and deviation of groups of its channels (Wu and He, ECCV 2018).
 
-    Input (batch, ..., channels), channels last; the channels are cut into `groups` of neighbours,
+    Input (batch, ...), with the channels along `axis`; they are cut into `groups` of neighbours,
     and the statistics go over all positions of a group. Raises OpShapeError where the groups do
     not divide the channels.
 
@@ -138,27 +138,29 @@ class GroupNorm(Norm):
         self,
         groups: int,
         *,
+        axis: int = -1,
         epsilon: float = 1e-5,
         use_bias: bool = True,
         dtype: Any = float32,
     ) -> None:
         if groups < 1:
             raise StateError(f"GroupNorm: expected at least 1 group, got {groups}")
-        super().__init__(-1, epsilon, use_bias, dtype)
+        super().__init__(axis, epsilon, use_bias, dtype)
         self.groups = groups
 
     def forward(self, x: Operand) -> Tensor:
-        """x of shape (batch, ..., channels) to the same shape."""
-        tensor = as_tensor(x)
-        if tensor.ndim and tensor.shape[-1] % self.groups:
+        """x of shape (batch, ...) to the same shape."""
+        wide = self.prepared(x)
+        place = axis_of("GroupNorm", self.axis, wide.ndim)
+        channels = wide.shape[place]
+        if channels % self.groups:
             raise OpShapeError(
-                f"GroupNorm: {self.groups} groups do not divide {tensor.shape[-1]} channels"
+                f"GroupNorm: {self.groups} groups do not divide {channels} channels"
                 f"{at_line(user_source())}"
             )
-        wide = self.prepared(tensor)
-        *outer, channels = wide.shape
-        grouped = reshape(wide, (*outer, self.groups, channels // self.groups))
-        axes = (*range(1, len(outer)), len(outer) + 1)
+        before, after = wide.shape[:place], wide.shape[place + 1 :]
+        grouped = reshape(wide, (*before, self.groups, channels // self.groups, *after))
+        axes = tuple(axis for axis in range(1, grouped.ndim) if axis != place)
         standard = _standardised(grouped, axes, self.epsilon)
         return self.finished(reshape(standard, wide.shape))
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 from pellucid.core.dtype import float64
 from pellucid.core.error import StateError
+from pellucid.core.spelling import unknown_name
 from pellucid.tensor import arithmetic as pe
 from pellucid.tensor.elementary import cos, floor_divide, pow
 from pellucid.tensor.state import as_tensor
@@ -129,3 +131,17 @@ def _require_rate(name: str, rate: float) -> None:
 def _require_steps(name: str, steps: int) -> None:
     if steps < 1:
         raise StateError(f"{name}: expected at least 1 step, got {steps}")
+
+
+_REWRITES = {
+    "CosineAnnealingLR": "schedules.Cosine(rate, steps)",
+    "CosineDecay": "schedules.Cosine(rate, steps)",
+    "ExponentialDecay": "schedules.StepDecay(rate, every, factor)",
+    "ExponentialLR": "schedules.StepDecay(rate, every=1, factor=gamma)",
+    "LinearLR": "schedules.WarmUp(steps, then)",
+    "StepLR": "schedules.StepDecay(rate, every, factor)",
+}
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise unknown_name("pellucid.optim.schedules", name, _REWRITES)
