@@ -152,8 +152,14 @@ def test_weights_alone_are_no_training_state(tmp_path: Path):
     nn.save_weights(model, tmp_path / "weights")
     with pytest.raises(pe.CheckpointError, match="expected a training state, got 'weights'"):
         taught(tmp_path / "run", epochs=2, resume=tmp_path / "weights")
-    with pytest.raises(pe.CheckpointError, match="expected weights, got a file of kind 'training'"):
-        nn.load_weights(model, tmp_path / "run")
+
+
+def test_the_weights_of_a_training_state_can_be_loaded_alone(tmp_path: Path):
+    model, _ = taught(tmp_path / "run", epochs=1, jit=False)
+    other = network()
+    other(examples()[0])
+    nn.load_weights(other, tmp_path / "run")
+    assert_same_bits(numbers_of(other), numbers_of(model))
 
 
 @pytest.mark.parametrize(

@@ -251,12 +251,47 @@ def test_a_loss_and_an_optimizer_of_ones_own_will_do():
     assert history["loss"][-1] < 0.1 * history["loss"][0]
 
 
+def test_a_share_of_the_data_can_be_held_back_for_validation():
+    x, y = spiral(50)
+
+    def fitted(data: Any, **options: Any) -> train.History:
+        pe.random.seed(1)
+        return pe.fit(nn.Dense(3), data, loss="cross_entropy", epochs=2, seed=0, verbose=False,
+                      jit=False, **options)  # fmt: skip
+
+    first, last = (x[:40], y[:40]), (x[40:], y[40:])
+    expected = fitted(first, validation=last)
+    assert fitted((x, y), validation_split=0.2).epochs == expected.epochs
+    assert fitted(first, validation_data=last).epochs == expected.epochs
+    with pytest.raises(pe.StateError, match="got both"):
+        fitted(first, validation=last, validation_split=0.2)
+    for wrong in (0.0, 1.0, -0.5, float("nan")):
+        with pytest.raises(pe.StateError, match="validation_split between 0 and 1"):
+            fitted(first, validation_split=wrong)
+    with pytest.raises(pe.DataError, match="of 2 examples leaves 0 to learn from and 2 to"):
+        fitted((x[:2], y[:2]), validation_split=0.9)
+
+
+@pytest.mark.parametrize("make", ["SGD", optim.SGD, lambda model: optim.SGD(model, 0.01)])
+def test_an_optimizer_is_a_name_a_class_or_a_function_of_the_model(make: Any):
+    def final(optimizer: Any) -> Any:
+        pe.random.seed(1)
+        model = nn.Dense(3)
+        pe.fit(model, spiral(), loss="cross_entropy", optimizer=optimizer, seed=0, jit=False,
+               verbose=False)  # fmt: skip
+        return numbers_of(model)
+
+    assert_same_bits(final(make), final("sgd"))
+
+
 def test_unknown_names_are_named():
     model = nn.Dense(3)
     with pytest.raises(pe.StateError, match="no loss is called 'crossentropy'; there are"):
         pe.fit(model, spiral(), loss="crossentropy")
     with pytest.raises(pe.StateError, match="no optimizer is called 'adma'; there are adam"):
         pe.fit(model, spiral(), loss="cross_entropy", optimizer="adma")
+    with pytest.raises(pe.StateError, match="no optimizer is called 3"):
+        pe.fit(model, spiral(), loss="cross_entropy", optimizer=3)  # type: ignore[arg-type]
     with pytest.raises(pe.StateError, match="no metric is called"):
         pe.fit(model, spiral(), loss="cross_entropy", metrics=["acc"])
     with pytest.raises(KeyError, match="'accuracy' was not measured; there is loss"):

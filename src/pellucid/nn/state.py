@@ -29,6 +29,8 @@ from pellucid.tensor.state import Variable
 from pellucid.tensor.tensor import Tensor
 
 FORMAT: Final = 1
+WEIGHTS: Final = "weights"
+"""In the header of a file that has more in it: with what the names of a model's weights begin."""
 _KEY: Final = "pellucid"
 Arrays = Mapping[str, NDArray[Any]]
 Header = dict[str, Any]
@@ -46,14 +48,17 @@ def save_weights(model: Module, path: str | os.PathLike[str]) -> None:
 def load_weights(model: Module, path: str | os.PathLike[str]) -> None:
     """Give a model the Parameters and Buffers of a file that `save_weights` wrote.
 
-    Any safetensors file will do that has the model's names, dtypes and shapes. Raises StateError
-    where the model has no Parameters yet, CheckpointError on anything else; then nothing changed.
+    The file of a training state (`train.Checkpoint`) will do, too, and any safetensors file that
+    has the model's names, dtypes and shapes. Raises StateError where the model has no Parameters yet,
+    CheckpointError on anything else; then nothing changed.
     """
     cells = _cells("load_weights", model)
     arrays, header = read_tensors(path)
-    if header.get("kind", "weights") != "weights":
-        raise CheckpointError(f"{path}: expected weights, got a file of kind {header['kind']!r}")
-    assign_all(path, cells, arrays)
+    kind, prefix = header.get("kind", "weights"), header.get(WEIGHTS, "")
+    if (kind != "weights" and not prefix) or not isinstance(prefix, str):
+        raise CheckpointError(f"{path}: expected weights, got a file of kind {kind!r}")
+    weights = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+    assign_all(path, cells, weights)
 
 
 def structure(model: Module) -> dict[str, str]:
