@@ -49,8 +49,8 @@ def load_weights(model: Module, path: str | os.PathLike[str]) -> None:
     """Give a model the Parameters and Buffers of a file that `save_weights` wrote.
 
     The file of a training state (`train.Checkpoint`) will do, too, and any safetensors file that
-    has the model's names, dtypes and shapes. Raises StateError where the model has no Parameters yet,
-    CheckpointError on anything else; then nothing changed.
+    has the model's names, dtypes and shapes. Raises StateError where the model has no Parameters
+    yet, CheckpointError on anything else; then nothing changed.
     """
     cells = _cells("load_weights", model)
     arrays, header = read_tensors(path)
