@@ -32,5 +32,17 @@ def _handle(number: int, frame: FrameType | None) -> None:
     # Handlers run in the main thread, so this is that thread's context.
     if context.shielded:
         context.interrupted = True
+    elif _is_deleting(frame):
+        # Python drops what a `__del__` raises: the interrupt comes again when that is done.
+        threading.Timer(0.001, signal.raise_signal, (number,)).start()
     else:
         signal.default_int_handler(number, frame)
+
+
+def _is_deleting(frame: FrameType | None) -> bool:
+    """Whether an object is being taken back in this frame or one that called it."""
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
