@@ -1,11 +1,14 @@
-"""How wrong is a prediction? Scalars to be made small, averaged over the batch."""
+"""How wrong is a prediction? Scalars to be made small, averaged over the batch.
+
+Each raises DataError where the batch is empty: its mean would be NaN, and so what learns from it.
+"""
 
 from __future__ import annotations
 
 from typing import NoReturn
 
 from pellucid.core.dtype import int64
-from pellucid.core.error import OpShapeError, OpTypeError, StateError
+from pellucid.core.error import DataError, OpShapeError, OpTypeError, StateError
 from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
 from pellucid.core.spelling import unknown_name
@@ -50,7 +53,7 @@ def cross_entropy(logits: Operand, labels: Operand, *, label_smoothing: float = 
         found = pe.add(
             pe.multiply(found, 1.0 - label_smoothing), pe.multiply(even, label_smoothing)
         )
-    return pe.negative(mean(found))
+    return pe.negative(_averaged("cross_entropy", found))
 
 
 def binary_cross_entropy(logits: Operand, targets: Operand) -> Tensor:
@@ -63,7 +66,8 @@ def binary_cross_entropy(logits: Operand, targets: Operand) -> Tensor:
     0.3709
     """
     scores, target = _pair("binary_cross_entropy", logits, targets)
-    return mean(pe.subtract(softplus(scores), pe.multiply(target, scores)))
+    each = pe.subtract(softplus(scores), pe.multiply(target, scores))
+    return _averaged("binary_cross_entropy", each)
 
 
 def mse(predictions: Operand, targets: Operand) -> Tensor:
@@ -72,7 +76,7 @@ def mse(predictions: Operand, targets: Operand) -> Tensor:
     >>> print(mse([1.0, 2.0], [1.0, 4.0]))
     2.0
     """
-    return mean(pe.square(pe.subtract(*_pair("mse", predictions, targets))))
+    return _averaged("mse", pe.square(pe.subtract(*_pair("mse", predictions, targets))))
 
 
 def mae(predictions: Operand, targets: Operand) -> Tensor:
@@ -81,7 +85,7 @@ def mae(predictions: Operand, targets: Operand) -> Tensor:
     >>> print(mae([1.0, 2.0], [1.0, 4.0]))
     1.0
     """
-    return mean(pe.absolute(pe.subtract(*_pair("mae", predictions, targets))))
+    return _averaged("mae", pe.absolute(pe.subtract(*_pair("mae", predictions, targets))))
 
 
 def huber(predictions: Operand, targets: Operand, *, delta: float = 1.0) -> Tensor:
@@ -98,7 +102,7 @@ def huber(predictions: Operand, targets: Operand, *, delta: float = 1.0) -> Tens
     far = pe.absolute(distance)
     curve = pe.multiply(pe.square(distance), 0.5)
     line = pe.multiply(pe.subtract(far, delta / 2), delta)
-    return mean(pe.where(pe.less_equal(far, delta), curve, line))
+    return _averaged("huber", pe.where(pe.less_equal(far, delta), curve, line))
 
 
 def kl_divergence(logits: Operand, targets: Operand) -> Tensor:
@@ -115,7 +119,18 @@ def kl_divergence(logits: Operand, targets: Operand) -> Tensor:
         raise OpShapeError(f"kl_divergence: expected a class axis{at_line(user_source())}")
     none = pe.less_equal(target, 0.0)
     surprise = pe.multiply(target, pe.log(pe.where(none, 1.0, target)))
-    return mean(sum_over(pe.subtract(surprise, pe.multiply(target, log_softmax(scores))), axis=-1))
+    each = pe.subtract(surprise, pe.multiply(target, log_softmax(scores)))
+    return _averaged("kl_divergence", sum_over(each, axis=-1))
+
+
+def _averaged(name: str, each: Tensor) -> Tensor:
+    """The mean over the batch; raises DataError where there is nothing in it."""
+    if not each.size:
+        raise DataError(
+            f"{name}: the batch is empty, and nothing has no mean{at_line(user_source())}\n"
+            "  leave out batches without rows"
+        )
+    return mean(each)
 
 
 def _pair(name: str, predictions: Operand, targets: Operand) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from pellucid.core.dtype import DType, as_dtype, float32
-from pellucid.core.error import OpShapeError, StateError
+from pellucid.core.error import DataError, OpShapeError, StateError
 from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
 from pellucid.nn.initializers import ones, zeros
@@ -216,6 +216,11 @@ class BatchNorm(Norm):
     def _by_batch(self, wide: Tensor, running_mean: Buffer, running_variance: Buffer) -> Tensor:
         place = axis_of("BatchNorm", self.axis, wide.ndim)
         axes = tuple(i for i in range(wide.ndim) if i != place)
+        if not wide.size:
+            raise DataError(
+                f"BatchNorm: the batch {shape_text(wide.shape)} is empty, its mean would spoil the "
+                f"running one{at_line(user_source())}\n  leave out batches without rows"
+            )
         centre, centred, variance = _spread(wide, axes)
         with no_grad():
             for buffer, found in ((running_mean, centre), (running_variance, variance)):
