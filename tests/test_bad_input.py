@@ -293,7 +293,7 @@ def test_interrupted_steps_are_taken_as_a_whole_or_not_at_all(wanted: str) -> No
     interruption = """
     first = float(step(x, y))
     moments = [state()]
-    for _ in range(300):
+    for _ in range(600):  # more than a busy machine takes before it lets the interrupt through
         step(x, y)
         moments.append(state())
     for turn in range(60):
@@ -308,25 +308,25 @@ def test_interrupted_steps_are_taken_as_a_whole_or_not_at_all(wanted: str) -> No
     assert output(code.replace("print([", "losses = [first, *losses]\nprint([")) == wanted
 
 
-def test_interrupt_while_memory_is_given_back_is_not_lost() -> None:
-    """Python drops an exception that a `__del__` raises, so it must not be raised there."""
-    code = """
-import signal, time
-import pellucid as pe
-pe.jit(lambda x: x + 1)(pe.ones((2,)))
-
-class Held:
-    def __del__(self):
-        signal.raise_signal(signal.SIGINT)
-
-try:
-    held = Held()
-    del held
-    time.sleep(60)
-except KeyboardInterrupt:
-    print("interrupted")
+def test_interrupt_in_a_finalizer_is_not_lost(wanted: str) -> None:
+    """Memory goes back to its pool in finalizers, where Python swallows what is raised."""
+    interruption = """
+    class Dying:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(1000):
+                pass
+    first = float(step(x, y))
+    for _ in range(20):
+        try:
+            Dying()
+            time.sleep(5)
+        except KeyboardInterrupt:
+            continue
+        raise AssertionError("the interrupt was lost")
 """
-    assert output(code) == "interrupted\n"
+    code = with_interrupts(interruption).replace("for _ in range(5)", "for _ in range(4)")
+    assert output(code.replace("print([", "losses = [first, *losses]\nprint([")) == wanted
 
 
 def test_fork_while_kernels_run(wanted: str) -> None:
