@@ -109,7 +109,7 @@ def recording(timed: bool = False) -> Generator[Record]:
 
     >>> import pellucid as pe
     >>> with pe.device("cpu"), pe.recording(timed=True) as record:
-    ...     three = pe.jit(lambda x: x + 1.0)(2.0)
+    ...     two = pe.jit(lambda x: x + 1.0)(pe.ones((3,)))
     >>> [step.node.op.name for step in record.runs[0].steps]
     ['add']
     """
