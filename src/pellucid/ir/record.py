@@ -110,7 +110,7 @@ def recording(timed: bool = False) -> Generator[Record]:
     >>> import pellucid as pe
     >>> with pe.device("cpu"), pe.recording(timed=True) as record:
     ...     two = pe.jit(lambda x: x + 1.0)(pe.ones((3,)))
-    >>> [step.node.op.name for step in record.runs[0].steps]
+    >>> [step.name for step in record.runs[0].steps]
     ['add']
     """
     record = Record()
