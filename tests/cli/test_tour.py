@@ -27,7 +27,10 @@ PELLUCID = [sys.executable, "-c", "from pellucid.cli import main; main()"]
 
 # What is measured: times, and in a profile all that is computed from them.
 MEASURED = re.compile(
-    r"[\d.]+\sm?s\b|(?<=[a-z×…\d])  +[\d.]+ +[\d.]+%|(?:  +[\d.]+)+$", re.MULTILINE
+    r"""[\d.]+\sm?s\b  # 1.23 ms
+    |  \ +[\d.]+\ +[\d.]+%  # a kernel's time and its share
+    |  \ +\d+\.\d(\ +\d+\.\d)?$  # what it achieved""",
+    re.MULTILINE | re.VERBOSE,
 )
 
 
@@ -115,6 +118,15 @@ def test_the_loss_of_each_epoch_is_shown():
 def test_of_many_epochs_the_first_and_last_are_shown():
     shown = re.findall(r"epoch +(\d+)", told(epochs=30, stage="training"))
     assert (len(shown), shown[0], shown[-1]) == (MOST_BARS, "1", "30")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_one_sentence_says_why_a_stage_is_there(stage: str):
+    screens = re.split(r"(?m)^(?=\w+ · )", told())
+    (screen,) = [one for one in screens if one.startswith(f"{stage} · ")]
+    why = " ".join(screen.split("\n\n")[0].splitlines()[1:])
+    assert why.endswith(".")
+    assert ". " not in why
 
 
 def test_a_stage_alone_is_whole():

@@ -16,7 +16,7 @@ from pellucid.cli.saving import READER, Copy
 from pellucid.data import Digits
 from pellucid.explain.screen import Screen
 
-MOST_BARS: Final = 15
+MOST_BARS: Final = 8
 BAR: Final = 36
 """How many epochs are drawn as bars at most, and the length of the longest bar."""
 
