@@ -109,6 +109,14 @@ def test_the_kernel_that_is_followed_down_is_the_one_that_computes_most():
     assert "contract" in SCREENS["loops"][1](record).text
 
 
+def test_a_program_that_only_copies_has_screens_too():
+    with pe.device("cpu"), pe.recording() as record:
+        pe.jit(lambda x: x).compile(pe.ones((3,)))
+    found = {screen.name: screen for screen in screens(record)}
+    assert "copy" in found["loops"].text
+    assert found["loops"].title.startswith("a copy")
+
+
 def test_of_several_compilations_the_last_is_shown():
     with pe.device("cpu"), pe.recording() as record:
         pe.jit(lambda x: x @ x).compile(pe.ones((64, 64)))
@@ -123,10 +131,12 @@ def test_a_profile_fits_a_page(width: int, height: int):
         work(pe.ones((20, 20)))
     (profile,) = profiles(record)
     assert len(profile.kernels) > PROFILED
-    screen = profile_screen(profile, width, "It took 1.00 ms, and 0.30 ms of them went elsewhere.")
+    facts = "From step to step it takes 1.23 ms; the other 0.23 ms go elsewhere, here and there."
+    screen = profile_screen(profile, width, facts)
     lines = drawn(screen, width, height, force_terminal=True, color_system=None).split("\n")
     assert max(map(len, lines)) <= width
     assert len(lines) <= height
+    assert not any("lines more" in line for line in lines)
 
 
 def test_the_memory_screen_leaves_out_what_the_caller_holds(record: Record):

@@ -133,8 +133,8 @@ class Walk:
         return profile_screen(
             profile,
             width,
-            f"From one step to the next it takes {outcome.each * 1e3:.2f} ms: {rest * 1e3:.2f} ms "
-            "are Python's, for the next batch and the call.",
+            f"From step to step it takes {outcome.each * 1e3:.2f} ms; the other "
+            f"{rest * 1e3:.2f} ms go to Python and to what else runs here.",
         )
 
 

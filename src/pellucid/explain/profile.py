@@ -124,11 +124,11 @@ def profiles(record: Record) -> tuple[Profile, ...]:
     >>> profile.runs, str(kernel.kernel), kernel.flops, kernel.bytes
     (3, 'loop: exp add -> float32[1000]', 2000, 8000)
     """
-    by_graph: dict[int, list[Run]] = {}
+    alike: dict[tuple[Node, ...], list[Run]] = {}
     for run in record.runs:
-        # By identity: each executable has a graph of its own, which its runs keep alive.
-        by_graph.setdefault(id(run.graph), []).append(run)
-    return tuple(_profile(runs) for runs in by_graph.values())
+        # Nodes are compared by identity: equal programs that were compiled apart stay apart.
+        alike.setdefault(tuple(step.node for step in run.steps), []).append(run)
+    return tuple(_profile(runs) for runs in alike.values())
 
 
 def short_count(count: float) -> str:
@@ -157,7 +157,8 @@ def _weight(kernel: KernelTime) -> int:
     return kernel.flops + FLOPS_PER_BYTE * kernel.bytes
 
 
-_COPY: Final = KernelSummary("copy", (("copy", 1),), ())
+def _copy_of(node: Node) -> KernelSummary:
+    return KernelSummary("copy", (("copy", 1),), node.types)
 
 
 def _fit(name: str, width: int) -> str:
@@ -179,7 +180,7 @@ def _profile(runs: Sequence[Run]) -> Profile:
         times = [sum(step.seconds for step in run.steps[at : at + count]) for run in runs]
         flops, bytes = cost_of(node)
         number = numbers.get(node)
-        summary = summary_of(node) if number is not None else _COPY
+        summary = summary_of(node) if number is not None else _copy_of(node)
         kernels.append(KernelTime(number, summary, count, median(times), flops, bytes))
         at += count
     return Profile(tuple(kernels), len(runs))

@@ -31,8 +31,6 @@ MOST_WIDTH: Final = 120
 PIPED_WIDTH: Final = 100
 """How wide a page is at most: more is hard to read, and a file is read in any editor."""
 
-_LEXERS: Final = {"python": "python", "llvm": "llvm", "assembly": "gas"}
-
 _CODE: Final = (
     (r"%\d+", "cyan"),
     (r"\b(?:b?float|u?int|bool)\d*(?:\[[^\]]*\])?", "green"),
@@ -40,10 +38,21 @@ _CODE: Final = (
     (r"(?m)^\s*(?:kernel|for|reduce|contract|store|read|write|thread|vector|unroll)\b", "bold"),
 )
 
-# What stands out in a text that no library colours, and how.
+# What stands out in a text, and how; Python is coloured by a library.
 _MARKS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "graph": _CODE,
     "loops": _CODE,
+    # What multiplies stands out: it is what the rest is there for.
+    "llvm": (
+        (r"<\d+ x \w+>|\b(?:i\d+|float|double|ptr)\b", "green"),
+        (r"%[\w.]+", "cyan"),
+        (r"@llvm\.fma[\w.]*|\bfmul\b", "bold yellow"),
+    ),
+    "assembly": (
+        (r"%\w+", "cyan"),
+        (r"(?m)^[.\w]+:", "bold"),
+        (r"(?m)^\s+(?:\w*fn?madd\w*|\w*mul[ps][sd]|fml[as])\b", "bold yellow"),
+    ),
     "changes": ((r"−\d+ \w+", "red"), (r"\+\d+ \w+", "green"), (r"nothing left to do", "dim")),
     "bars": ((r"[▁-▏█]+", "cyan"),),
     "memory": ((r"\A.*", "bold"), (r"%\d+", "cyan"), (r"█+", "green"), (r"·+", "dim")),
@@ -143,12 +152,13 @@ def _print_code(console: Console, text: str, language: Language) -> None:
 
 
 def _coloured(text: str, language: Language) -> Text:
-    if language in _LEXERS:
-        found = Syntax("", _LEXERS[language], theme="ansi_dark").highlight(text)
+    if language == "python":
+        found = Syntax("", "python", theme="ansi_dark").highlight(text)
         found.rstrip()
-        return found
-    found = Text(text)
+    else:
+        found = Text(text)
     for pattern, style in _MARKS.get(language, ()):
         found.highlight_regex(pattern, style)
-    found.highlight_regex(r"(?m)^… .* …$", "dim")
+    # Where lines were left out, or cut, is neither code nor, as the lexer thinks, an error.
+    found.highlight_regex(r"(?m)^… .* …$|…$", "dim default")
     return found

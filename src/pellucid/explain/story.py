@@ -110,7 +110,7 @@ def loops_screen(record: Record) -> Screen:
     kernel, stage = _largest(record, "loops")
     return Screen(
         "loops",
-        f"kernel {kernel}, as loops",
+        f"{kernel}, as loops",
         "Before speed comes meaning: what each element is and in which order sums are made, which "
         "settles every bit, so that tiles, vectors and threads can then be chosen freely.",
         stage.text,
@@ -144,7 +144,7 @@ def llvm_screen(record: Record) -> Screen:
     kernel, stage = _largest(record, "llvm")
     return Screen(
         "llvm",
-        f"kernel {kernel}, as LLVM IR",
+        f"{kernel}, as LLVM IR",
         "The loops are cut into tiles that fit the registers, in explicit vectors, so that LLVM "
         "only chooses instructions and never the order of a sum.",
         stage.text,
@@ -159,7 +159,7 @@ def assembly_screen(record: Record) -> Screen:
     kernel, stage = _largest(record, "assembly")
     return Screen(
         "assembly",
-        f"kernel {kernel}, as this machine runs it",
+        f"{kernel}, as this machine runs it",
         "This is the bottom, all that the processor is told: one instruction multiplies and adds a "
         "whole vector of numbers, and nothing here was written by hand.",
         stage.text,
@@ -174,8 +174,8 @@ def profile_screen(profile: Profile, width: int, facts: str) -> Screen:
     return Screen(
         "profile",
         "where the time goes",
-        "Only what is measured can be made faster, so a clock was read between the kernels while "
-        "the step ran as it always does, on the same numbers to the same bits.",
+        "Only what is measured can be made faster, so a clock was read between the kernels of "
+        "steps that ran as they always do, to the same bits.",
         profile.table(len(profile.kernels), width),
         f"{short_count(profile.flops)} flop and at least {short_count(profile.bytes)} bytes in "
         f"{len(profile.kernels)} kernels, by the cards of their ops; times are medians of "
@@ -203,18 +203,21 @@ def screens(record: Record) -> tuple[Screen, ...]:
     return tuple(make(record) for stage, make in SCREENS.values() if record.named(stage))
 
 
-def _largest(record: Record, name: str) -> tuple[int, Stage]:
-    """The number of the kernel with the most to compute, and its stage of this name."""
+def _largest(record: Record, name: str) -> tuple[str, Stage]:
+    """The kernel with the most to compute, by its number, and its stage of this name."""
+    last = max(n for n, one in enumerate(record.stages) if one.name == "code")
+    below = [one for one in record.stages[last:] if one.name == name]
     graph = graph_of(record.named("fuse")[-1])
     kernels = kernel_nodes(graph)
+    if not kernels:
+        # A program that only gives back what it got.
+        return "a copy", below[0]
     number = max(range(len(kernels)), key=lambda n: cost_of(kernels[n])[0])
     at = graph.nodes.index(kernels[number])
     launches = _LAUNCH.findall(record.named("code")[-1].text)
     # The last launch of a node does the work; those before it bring operands into shape.
     stage = [int(kernel) for node, kernel in launches if int(node) == at][-1]
-    last = max(n for n, one in enumerate(record.stages) if one.name == "code")
-    below = [one for one in record.stages[last:] if one.name == name]
-    return number, below[stage]
+    return f"kernel {number}", below[stage]
 
 
 def _row(change: Change, kernels: int) -> str:

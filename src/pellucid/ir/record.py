@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from pellucid.ir.graph import Graph, Node
@@ -105,7 +105,8 @@ def recording(timed: bool = False) -> Generator[Record]:
 
     If `timed`, also how long each step takes of every compiled graph that it runs inside, on
     engines that can tell (the reference cannot). Graphs run as they always do, once and to the same
-    bits; a clock is read between the steps.
+    bits; a clock is read between the steps. Each run is kept, so this is for some of them, not for
+    a night of training.
 
     >>> import pellucid as pe
     >>> with pe.device("cpu"), pe.recording(timed=True) as record:
@@ -115,14 +116,11 @@ def recording(timed: bool = False) -> Generator[Record]:
     """
     record = Record()
     _listening.records.append(record)
-    if timed:
-        _listen_to_runs(record)
     try:
-        yield record
+        with _timing(record) if timed else nullcontext():
+            yield record
     finally:
         _listening.records.remove(record)
-        if timed:
-            _stop_listening_to_runs(record)
 
 
 def is_recording() -> bool:
@@ -152,13 +150,14 @@ def add_run(run: Run) -> None:
         record.runs.append(run)
 
 
-def _listen_to_runs(record: Record) -> None:
+@contextmanager
+def _timing(record: Record) -> Generator[None]:
     with _counting:
         _listening.timed.append(record)
         clocks.running += 1
-
-
-def _stop_listening_to_runs(record: Record) -> None:
-    with _counting:
-        _listening.timed.remove(record)
-        clocks.running -= 1
+    try:
+        yield
+    finally:
+        with _counting:
+            _listening.timed.remove(record)
+            clocks.running -= 1
