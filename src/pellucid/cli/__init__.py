@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 
-from pellucid.core.error import PellucidError
+from pellucid.core.error import PellucidError as _PellucidError
 
 __all__ = ["main"]
 
@@ -22,7 +22,7 @@ def main() -> None:
         from pellucid.cli.command import app
 
         app()
-    except PellucidError as error:
+    except _PellucidError as error:
         _end(1, f"pellucid: {error}")
     except OSError as error:
         # The disk that the output goes to is full, say.
