@@ -109,7 +109,11 @@ class Pool:
 
         `threads` bounds those of this call. Raises MemoryError if scratch memory cannot be had.
         """
-        context = self._context(threads or self.threads)
+        wanted = threads or self.threads
+        # As `_context`, without its call: nearly always the context is there, and as wanted.
+        context: Context | None = getattr(self._contexts, "mine", None)
+        if context is None or context.threads != wanted:
+            context = self._context(wanted)
         failed = self._native_run(*steps.native, bases, context.address)
         if failed:
             raise _no_scratch(failed, steps)
