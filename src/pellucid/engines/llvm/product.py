@@ -83,6 +83,8 @@ def define_product(
     `tiling.static_cut` says, or `tiling.cut` for a size-generic kernel, whose block and group go
     into its sizes.
     """
+    # Tiles are laid out by hand; LLVM would gather their loads in front and spill the sums.
+    module.as_written = True
     parameters = [("pointers", PTR), ("sizes", PTR), ("lo", I64), ("hi", I64), ("context", PTR)]
     f = module.function(name, VOID, parameters)
     kernel = _Kernel(f, spec, tiling, epilogue or _store(spec))
