@@ -2,9 +2,10 @@
 
     out[b, m, n] = sum over k of lhs[b, m, k] * rhs[b, k, n]
 
-A task is a block of rows by a group of column panels. For each chunk of k it packs what does not
-lie well in memory into the thread's scratch, runs the register tile over the block, and after the
-last chunk hands each finished row of a tile to the epilogue while it is still in the nearest cache.
+A task is a block of rows by a group of column panels; tasks of one block that a thread does one
+after the other are done together. For each chunk of k it packs what does not lie well in memory
+into the thread's scratch, runs the register tile over the block, and after the last chunk hands
+each finished row of a tile to the epilogue while it is still in the nearest cache.
 Per result the sums are those of the bit contract: one chain of multiply-adds over each chunk of at
 most 512 k's, the chunks added in order. How the work is cut changes speed, never bits.
 """
@@ -40,6 +41,7 @@ from pellucid.engines.llvm.tables import Loops, fill_table, unravelled
 from pellucid.engines.llvm.text import Function, Module
 from pellucid.engines.llvm.tiling import (
     CHUNK,
+    SPAN,
     ProductSpec,
     Size,
     Strides,
@@ -88,9 +90,7 @@ def define_product(
     parameters = [("pointers", PTR), ("sizes", PTR), ("lo", I64), ("hi", I64), ("context", PTR)]
     f = module.function(name, VOID, parameters)
     kernel = _Kernel(f, spec, tiling, epilogue or _store(spec))
-    _, _, lo, hi, _ = f.parameters
-    with f.loop(lo, hi, name="task", unroll=1) as task:
-        kernel.task(task.index)
+    kernel.tasks()
     f.ret()
     kernel.define_parts(module)
 
@@ -182,6 +182,9 @@ class _Kernel:
         self.chunk = greatest(f, mul(f, parts(f, even, 8), 8), 8)
         self.tiles, self.panels = parts(f, self.m, tiling.rows), parts(f, self.n, tiling.columns)
         self.block, self.group = self._number(tiling.block), self._number(tiling.group)
+        # So many groups are done together.
+        width = mul(f, self.group, tiling.columns)
+        self.span = greatest(f, quotient(f, SPAN, width), 1)
         # Even tiles: the first ones have one row more than the others.
         short = sub(f, mul(f, self.tiles, tiling.rows), self.m) if tiling.even else 0
         self.tall = sub(f, self.tiles, short)
@@ -189,7 +192,8 @@ class _Kernel:
     def _take_scratch(self) -> None:
         # One panel of rhs, a block of panels of lhs, and the running totals of all tiles.
         f, tiling = self.f, self.tiling
-        kept = 1 if self.chunks == 1 else mul(f, self.block, self.group)
+        together = mul(f, self.span, self.group)
+        kept = 1 if self.chunks == 1 else mul(f, self.block, least(f, together, self.panels))
         counts = (
             mul(f, self.chunk, tiling.columns),
             mul(f, mul(f, self.block, self.chunk), lhs_width(self.tiling))
@@ -211,20 +215,42 @@ class _Kernel:
 
     # The loops.
 
-    def task(self, index: Value) -> None:
-        """One block of tiles by one group of panels, over all of k."""
+    def tasks(self) -> None:
+        """The tasks lo to hi. Those of one block are done together: its rows are packed once."""
         f = self.f
+        _, _, lo, hi, _ = f.parameters
         groups, blocks = parts(f, self.panels, self.group), parts(f, self.tiles, self.block)
-        rest = quotient(f, index, groups)
-        first_panel = mul(f, remainder(f, index, groups), self.group)
-        first_tile = mul(f, remainder(f, rest, blocks), self.block)
-        batch = unravelled(f, quotient(f, rest, blocks), self.batch)
-        tiles = first_tile, least(f, add(f, first_tile, self.block), self.tiles)
-        panels = first_panel, least(f, add(f, first_panel, self.group), self.panels)
+        first, end = quotient(f, lo, groups), parts(f, hi, groups)
+        with f.loop(value(first), value(end), name="block", unroll=1) as block:
+            begun = mul(f, block.index, groups)
+            start, stop = (
+                greatest(f, sub(f, lo, begun), 0),
+                least(f, sub(f, hi, begun), groups),
+            )
+            batch = unravelled(f, quotient(f, block.index, blocks), self.batch)
+            first_tile = mul(f, remainder(f, block.index, blocks), self.block)
+            tiles = first_tile, least(f, add(f, first_tile, self.block), self.tiles)
+            self._fill_rows(tiles)
+            with f.loop(value(start), value(stop), self.span, name="span", unroll=1) as span:
+                last = least(f, add(f, span.index, self.span), stop)
+                panels = mul(f, span.index, self.group), mul(f, last, self.group)
+                self._part(batch, tiles, (panels[0], least(f, panels[1], self.panels)))
+
+    def _fill_rows(self, tiles: tuple[Number, Number]) -> None:
+        f = self.f
         if self.tiling.tables:
-            count = mul(f, sub(f, tiles[1], first_tile), self.tiling.rows)
-            first_row, last = mul(f, first_tile, self.tiling.rows), sub(f, self.m, 1)
+            count = mul(f, sub(f, tiles[1], tiles[0]), self.tiling.rows)
+            first_row, last = mul(f, tiles[0], self.tiling.rows), sub(f, self.m, 1)
             fill_table(f, self.row_table, self.row_loops, first_row, count, last)
+
+    def _part(
+        self,
+        batch: tuple[Number, ...],
+        tiles: tuple[Number, Number],
+        panels: tuple[Number, Number],
+    ) -> None:
+        """A block of tiles by a few groups of panels, over all of k."""
+        f = self.f
         if self.chunks == 1:
             self._chunk(_Part(batch, tiles, panels, 0, self.k))
             return

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import product
-from math import prod
+from math import gcd, prod
 
 from pellucid.core.dtype import DType, float32, float64, int32, int64, uint32, uint64
 from pellucid.engines.llvm.target import Isa
 
 CHUNK = 512
 """The most k's in one chain of multiply-adds: part of the bit contract."""
+
+SPAN = 1024
+"""Columns whose running totals a thread keeps at once, if one group has not more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,7 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
     turned = _turns_rhs(spec) and not tables
     pack_rhs = _packs_rhs(spec) and not turned
     rows, vectors = _register_tile(spec, isa, lanes, pack_rhs or turned)
-    pack_lhs = not tables and _packs_lhs(spec, vectors * lanes)
+    pack_lhs = not tables and _packs_lhs(spec, rows, vectors * lanes)
     if not spec.is_static:
         even = spec.m == 1 and not tables
         return Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, even, block, group, turned, tables)
@@ -192,10 +195,11 @@ def _launch(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) ->
     tasks = batch * -(-tiles // block) * -(-panels // group)
     products = block * tiling.rows * group * tiling.columns * max(k, 1)
     chunk = chunk_length(k)
+    kept = min(max(SPAN // (group * tiling.columns), 1) * group, panels)
     counts = (
         chunk * tiling.columns,
         tiling.pack_lhs * block * chunk * lhs_width(tiling),
-        block * group * tiling.rows * tiling.columns,
+        block * kept * tiling.rows * tiling.columns,
     )
     bytes = [-(-count * _accumulator_bits(dtype) // 512) * 64 for count in counts]
     tables = -(-block * tiling.rows // 8) + -(-chunk // 8) if tiling.tables else 0
@@ -207,11 +211,13 @@ def _tiles_and_panels(tiling: Tiling, m: int, n: int) -> tuple[int, int]:
 
 
 # Bytes of lhs that a block may take of the second-level cache.
-_CACHED = 400_000
+_CACHED = 720_000
 # Multiplications.
 _WORTH_A_THREAD = 100_000
 # In vector multiply-adds: what a task costs to hand out, and a vector of either to pack.
 _TASK, _LHS, _RHS = 4000, 8, 10
+# Nobody knows the number of threads here; with each a thread takes a quarter of its share at once.
+_THREADS, _SHARES = (1, 2, 4, 8, 16), 4
 
 
 def _cost(
@@ -220,9 +226,18 @@ def _cost(
     blocks, groups = -(-tiles // block), -(-panels // group)
     tasks = batch * blocks * groups
     work = block * group * tiling.rows * tiling.vectors * k
-    packed_lhs = tiling.pack_lhs * block * tiling.rows * k / tiling.lanes * _LHS
     packed_rhs = tiling.pack_rhs * group * tiling.vectors * k * _RHS
-    return (work + packed_lhs + packed_rhs) * (tasks + 0.5) + _TASK * tasks
+    # Rows are packed for all tasks that a thread does one after the other.
+    packed_lhs = tiling.pack_lhs * batch * tiles * tiling.rows * k / tiling.lanes * _LHS
+    turns = sum(_turns(tasks, threads) for threads in _THREADS) / len(_THREADS)
+    return (work + packed_rhs) * turns + packed_lhs * min(groups, 2) + _TASK * tasks
+
+
+def _turns(tasks: int, threads: int) -> int:
+    """Tasks that fit into the time it takes so many threads to do these."""
+    share = -(-tasks // min(tasks, threads * _SHARES))
+    shares = -(-tasks // share)
+    return -(-shares // threads) * share * threads
 
 
 def _ways(count: int) -> list[int]:
@@ -259,11 +274,22 @@ def _turns_rhs(spec: ProductSpec) -> bool:
     return one_row and spec.rhs.first == 1 and spec.rhs.second != 1 and spec.dtype in _NATIVE
 
 
-def _packs_lhs(spec: ProductSpec, columns: int) -> bool:
+def _packs_lhs(spec: ProductSpec, rows: int, columns: int) -> bool:
     if spec.dtype not in _NATIVE:
         return True
-    one_panel = isinstance(spec.n, int) and spec.n <= columns
-    return spec.lhs.second != 1 and spec.m != 1 and not one_panel
+    if spec.m == 1 or (isinstance(spec.n, int) and spec.n <= columns):
+        return False
+    wide = isinstance(spec.n, int) and spec.n >= 8 * columns
+    return spec.lhs.second != 1 or (wide and rows > 8 and _collides(spec))
+
+
+def _collides(spec: ProductSpec) -> bool:
+    """Whether rows of lhs lie so that a nearest cache of 4 KiB a way can hold few of them at once.
+
+    Lines a multiple of that apart share a set, of eight lines at least.
+    """
+    step = spec.lhs.first * spec.dtype.bytes if isinstance(spec.lhs.first, int) else 0
+    return step > 0 and gcd(step, 4096) >= 4096
 
 
 _NATIVE = (float32, float64, int32, uint32, int64, uint64)
