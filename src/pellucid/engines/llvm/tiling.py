@@ -8,10 +8,13 @@ the bits of a result; a tiling only decides how fast it comes.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
-from math import gcd, prod
+from math import prod
+from statistics import fmean
 
 from pellucid.core.dtype import DType, float32, float64, int32, int64, uint32, uint64
+from pellucid.core.machine import usable_cores
 from pellucid.engines.llvm.target import Isa
 
 CHUNK = 512
@@ -146,8 +149,7 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
         even = spec.m == 1 and not tables
         return Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, even, block, group, turned, tables)
     batch, m, n, k = _extents(spec)
-    # Tiles as even as can be: 128 rows are 18 tiles of 6 and 4 of 5, not 21 and one of 2.
-    rows = -(-m // -(-m // rows)) if m else rows
+    rows = _even_rows(spec, m, rows)
     tiling = Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, not tables, 1, 1, turned, tables)
     made = cut(spec.dtype, tiling, batch, m, n, k)
     return replace(tiling, block=made.block, group=made.group)
@@ -214,10 +216,11 @@ def _tiles_and_panels(tiling: Tiling, m: int, n: int) -> tuple[int, int]:
 _CACHED = 720_000
 # Multiplications.
 _WORTH_A_THREAD = 100_000
-# In vector multiply-adds: what a task costs to hand out, and a vector of either to pack.
-_TASK, _LHS, _RHS = 4000, 8, 10
-# Nobody knows the number of threads here; with each a thread takes a quarter of its share at once.
-_THREADS, _SHARES = (1, 2, 4, 8, 16), 4
+# In vector multiply-adds: what a task costs to hand out, a vector of either to pack, and one of rhs
+# to read again where it lies.
+_TASK, _LHS, _RHS, _AGAIN = 4000, 8, 10, 4
+# A thread takes a quarter of its share of the tasks at once.
+_SHARES = 4
 
 
 def _cost(
@@ -226,17 +229,24 @@ def _cost(
     blocks, groups = -(-tiles // block), -(-panels // group)
     tasks = batch * blocks * groups
     work = block * group * tiling.rows * tiling.vectors * k
-    packed_rhs = tiling.pack_rhs * group * tiling.vectors * k * _RHS
+    fetched_rhs = group * tiling.vectors * k * (_RHS if tiling.pack_rhs else _AGAIN)
     # Rows are packed for all tasks that a thread does one after the other.
     packed_lhs = tiling.pack_lhs * batch * tiles * tiling.rows * k / tiling.lanes * _LHS
-    turns = sum(_turns(tasks, threads) for threads in _THREADS) / len(_THREADS)
-    return (work + packed_rhs) * turns + packed_lhs * min(groups, 2) + _TASK * tasks
+    turns = fmean(_turns(tasks, threads) for threads in _thread_counts())
+    # A thread may come late: the last task is waited for.
+    return (work + fetched_rhs) * (turns + 0.25) + packed_lhs * min(groups, 2) + _TASK * tasks
+
+
+@cache
+def _thread_counts() -> tuple[int, ...]:
+    """The numbers of threads that a kernel should suit: powers of two up to the cores, or to 16."""
+    return tuple(1 << n for n in range(5) if 1 << n <= usable_cores())
 
 
 def _turns(tasks: int, threads: int) -> int:
     """Tasks that fit into the time it takes so many threads to do these."""
-    share = -(-tasks // min(tasks, threads * _SHARES))
-    shares = -(-tasks // share)
+    share = -(-tasks // max(min(tasks, threads * _SHARES), 1))
+    shares = -(-tasks // max(share, 1))
     return -(-shares // threads) * share * threads
 
 
@@ -262,11 +272,33 @@ def _register_tile(spec: ProductSpec, isa: Isa, lanes: int, packed: bool) -> tup
     return tallest, widest
 
 
+def _even_rows(spec: ProductSpec, m: int, tallest: int) -> int:
+    """The height of tiles that are as even as can be; through tables, one that divides a line.
+
+    128 rows are 18 tiles of 6 and 4 of 5, not 21 and one of 2.
+    """
+    line = spec.tables.rows[-1] if spec.tables is not None else 0
+    if isinstance(line, int) and line:
+        for rows in range(min(tallest, line), -(-6 * tallest // 7) - 1, -1):
+            if line % rows == 0:
+                return rows
+    return -(-m // -(-m // tallest)) if m else tallest
+
+
 def _packs_rhs(spec: ProductSpec) -> bool:
-    # Packing pays once a panel is used by a few tiles of rows.
+    if spec.dtype not in _NATIVE:
+        return True
+    if (spec.m, spec.n) == (1, 1):
+        return False
+    # A panel of a long row is a few cache lines in each page: packing gathers them, which pays once
+    # a panel is used by a few tiles of rows.
     few = isinstance(spec.m, int) and spec.m <= 12
-    lies_well = spec.rhs.second == 1 or (spec.m, spec.n) == (1, 1)
-    return not (few and lies_well and spec.dtype in _NATIVE)
+    row = spec.rhs.first * spec.dtype.bytes if isinstance(spec.rhs.first, int) else _SHORT_ROW + 1
+    return spec.rhs.second != 1 or not (few or row <= _SHORT_ROW)
+
+
+_SHORT_ROW = 2048
+"""Bytes from one k of rhs to the next up to which its panels are read where they lie."""
 
 
 def _turns_rhs(spec: ProductSpec) -> bool:
@@ -289,7 +321,7 @@ def _collides(spec: ProductSpec) -> bool:
     Lines a multiple of that apart share a set, of eight lines at least.
     """
     step = spec.lhs.first * spec.dtype.bytes if isinstance(spec.lhs.first, int) else 0
-    return step > 0 and gcd(step, 4096) >= 4096
+    return step > 0 and step % 4096 == 0
 
 
 _NATIVE = (float32, float64, int32, uint32, int64, uint64)
