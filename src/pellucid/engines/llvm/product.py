@@ -127,11 +127,12 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """The columns of a panel: where they can be read, the step to the next, how many exist.
+    """The columns of a panel: the first, where they can be read, the step on, how many exist.
 
     The step leads to the next k, or to the next column where the tile turns them itself.
     """
 
+    first: Number
     at: Value
     step: Number
     count: Number
@@ -336,17 +337,17 @@ class _Kernel:
         source = self.rhs.at(f, part.batch, part.k, n)
         count = sub(f, self.n, n)
         if self.tiling.turned:
-            return _Columns(source, self.rhs.second, count)
+            return _Columns(n, source, self.rhs.second, count)
         if self.tiling.pack_rhs:
             self._call_packing("rhs", source, self.rhs_panel, part.depth, count)
-            return _Columns(self.rhs_panel, columns, count)
-        if _divides(columns, self.spec.n):
-            return _Columns(source, self.rhs.first, count)
+            return _Columns(n, self.rhs_panel, columns, count)
+        if self.tiling.beside or _divides(columns, self.spec.n):
+            return _Columns(n, source, self.rhs.first, count)
         whole = f.icmp("sge", value(count), columns)
         with f.when(f.not_(whole), name="edge"):
             self._call_packing("rhs", source, self.rhs_panel, part.depth, count)
         step = f.select(whole, value(self.rhs.first), columns)
-        return _Columns(f.select(whole, source, self.rhs_panel), step, count)
+        return _Columns(n, f.select(whole, source, self.rhs_panel), step, count)
 
     def _call_packing(
         self, which: str, source: Value, panel: Value, depth: Number, count: Number
@@ -361,11 +362,12 @@ class _Kernel:
 
     def _multiply_tables(self, part: _Part, tile: Value, columns: _Columns, totals: Value) -> None:
         f = self.f
-        lhs = self.lhs.at(f, part.batch, 0, 0)
+        lhs = self.lhs.at(f, part.batch, 0, columns.first if self.tiling.beside else 0)
         first = f.icmp("eq", value(part.k), 0)
         at = mul(f, sub(f, tile, part.tiles[0]), self.tiling.rows)
         rows = f.gep(self.row_table, at, I64)
-        numbers = (value(part.depth), first, rows, self.depth_table, value(columns.step))
+        steps = value(columns.step), value(columns.count)
+        numbers = (value(part.depth), first, rows, self.depth_table, *steps)
         name = self._tile_name(self.tiling.rows)
         f.call(name, VOID, (lhs, columns.at, totals, *numbers))
 
@@ -460,13 +462,14 @@ class _Kernel:
             operand = Operand(spec.dtype, *strides, even=_divides(4, spec.k))
             define_packing(module, f"{self.f.name}.pack_lhs", operand, lhs_width(self.tiling))
         whole = _divides(tiling.columns, spec.n)
-        if tiling.pack_rhs or not (whole or tiling.turned):
+        if tiling.pack_rhs or not (whole or tiling.turned or tiling.beside):
             strides = _static(spec.rhs.second), _static(spec.rhs.first)
             operand = Operand(spec.dtype, *strides, whole, _divides(4, spec.k))
             define_packing(module, f"{self.f.name}.pack_rhs", operand, tiling.columns)
         if tiling.tables:
             tile = Tile(self.scalar, tiling.rows, tiling.vectors, tiling.lanes, None, None)
-            define_table_tile(module, self._tile_name(tiling.rows), tile, spec.dtype)
+            name = self._tile_name(tiling.rows)
+            define_table_tile(module, name, tile, spec.dtype, tiling.beside, whole)
             return
         row, along = (
             (1, lhs_width(self.tiling))

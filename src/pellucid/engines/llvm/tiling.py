@@ -59,7 +59,8 @@ class ProductSpec:
 
     Strides are those of lhs as (m, k), rhs as (k, n) and, where no epilogue stores, out as (m, n).
     `pointers` counts the kernel's buffers. A unit stride should be given as the int 1. With
-    `tables`, lhs[b, m, k] lies at the sum of a number for m and a number for k.
+    `tables`, lhs[b, m, k] lies at the sum of a number for m and a number for k; it then may also be
+    `beside` rhs: lhs[b, m, k, n], at step 1 along n, takes its place.
     """
 
     dtype: DType
@@ -72,6 +73,7 @@ class ProductSpec:
     out: Strides
     pointers: int = 3
     tables: Tables | None = None
+    beside: bool = False
 
     @property
     def is_static(self) -> bool:
@@ -100,6 +102,7 @@ class Tiling:
     panels of columns. `even`: the tiles of m differ by one row at most (m is known); otherwise all
     have `rows` but the last. `turned`: there is one row, and the columns of rhs lie along k: they
     are turned in registers. `tables`: lhs is read where it lies, through tables of rows and k's.
+    `beside`: so are vectors of lhs and rhs, which are multiplied lane by lane.
     """
 
     rows: int
@@ -112,6 +115,7 @@ class Tiling:
     group: Size
     turned: bool = False
     tables: bool = False
+    beside: bool = False
 
     @property
     def columns(self) -> int:
@@ -139,6 +143,8 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
 
     With unknown extents, `block` and `group` name the parameters; `cut` gives their numbers.
     """
+    if spec.beside:
+        return _beside(spec, isa, block, group)
     lanes = 1 if (spec.m, spec.n) == (1, 1) else isa.lanes(_accumulator_bits(spec.dtype))
     tables = spec.tables is not None
     turned = _turns_rhs(spec) and not tables
@@ -155,6 +161,21 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
     return replace(tiling, block=made.block, group=made.group)
 
 
+def _beside(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
+    # Nine rows are the places of a 3x3 window, whose weights' derivative has no others.
+    rows, vectors = (9, 2) if isa.registers >= 32 else (9, 1)
+    lanes = isa.lanes(_accumulator_bits(spec.dtype))
+    tiling = Tiling(
+        rows, vectors, lanes, False, False, False, block, group, tables=True, beside=True
+    )
+    if not spec.is_static:
+        return tiling
+    batch, m, n, k = _extents(spec)
+    tiling = replace(tiling, rows=_even_rows(spec, m, rows), block=1, group=1)
+    made = cut(spec.dtype, tiling, batch, m, n, k)
+    return replace(tiling, block=made.block, group=made.group)
+
+
 def cut(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) -> Cut:
     """The launch of a size-generic product, whose tiling leaves block and group open.
 
@@ -163,8 +184,9 @@ def cut(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) -> Cut
     """
     tiles, panels = _tiles_and_panels(tiling, m, n)
     blocks, groups = _ways(tiles), _ways(panels)
-    # Through tables the rows of a block mostly read what their neighbours read.
-    deep = min(k, CHUNK) * tiling.rows * (1 if tiling.tables else 4)
+    # Through tables the rows of a block mostly read what their neighbours read; beside rhs, a line
+    # of n for each row, which each panel reads a part of.
+    deep = (8 * n if tiling.beside else min(k, CHUNK) * (1 if tiling.tables else 4)) * tiling.rows
     fits = [block for block in blocks if block * deep <= _CACHED] or [blocks[-1]]
     ways = ((block, group) for block, group in product(fits, groups))
     block, group = min(ways, key=lambda way: _cost(tiling, batch, tiles, panels, k, *way))
