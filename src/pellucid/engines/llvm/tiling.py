@@ -151,6 +151,8 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
     pack_rhs = _packs_rhs(spec) and not turned
     rows, vectors = _register_tile(spec, isa, lanes, pack_rhs or turned)
     pack_lhs = not tables and _packs_lhs(spec, rows, vectors * lanes)
+    if not (pack_lhs or tables) and rows > 8 and _collides(spec):
+        rows, vectors = _low_tile(spec, isa, rows, vectors)
     if not spec.is_static:
         even = spec.m == 1 and not tables
         return Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, even, block, group, turned, tables)
@@ -292,6 +294,12 @@ def _register_tile(spec: ProductSpec, isa: Isa, lanes: int, packed: bool) -> tup
         room = (8 if not packed else 4) if rows == 1 else (isa.registers - 1) // (rows + 1)
         return rows, max(1, min(room, 8, needed if isinstance(spec.n, int) else room))
     return tallest, widest
+
+
+def _low_tile(spec: ProductSpec, isa: Isa, rows: int, vectors: int) -> tuple[int, int]:
+    """A tile low enough for rows of lhs that collide, if there are columns for it."""
+    wide = isinstance(spec.n, int) and spec.n % (4 * isa.lanes(_accumulator_bits(spec.dtype))) == 0
+    return (7, 4) if wide and isa.registers >= 32 else (rows, vectors)
 
 
 def _even_rows(spec: ProductSpec, m: int, tallest: int) -> int:
