@@ -49,7 +49,7 @@ from pellucid.engines.llvm.tiling import (
     Tiling,
     lhs_width,
 )
-from pellucid.engines.llvm.types import I1, I8, I64, PTR, VOID, Type, Value, constant, constants
+from pellucid.engines.llvm.types import I1, I8, I64, PTR, VOID, Type, Value, constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class _Kernel:
         # So many groups are done together.
         width = mul(f, self.group, tiling.columns)
         self.span = greatest(f, quotient(f, SPAN, width), 1)
-        # Even tiles: the first ones have one row more than the others.
+        # Even tiles: the first ones have one row of their own more than the others.
         short = sub(f, mul(f, self.tiles, tiling.rows), self.m) if tiling.even else 0
         self.tall = sub(f, self.tiles, short)
 
@@ -289,22 +289,26 @@ class _Kernel:
         at = add(f, row, sub(f, tile, part.tiles[0]))
         return f.gep(self.totals, mul(f, at, self.tiling.rows * self.tiling.columns), self.scalar)
 
-    # Rows: where a tile begins, and how many of its rows there are.
+    # Rows: where a tile begins, and which of its rows are its own.
 
     def _first_row(self, tile: Value) -> Number:
-        f, rows = self.f, self.tiling.rows
-        short = greatest(f, sub(f, tile, self.tall), 0) if self._two_heights else 0
-        return sub(f, mul(f, tile, rows), short)
+        # A tile that is one row short begins a row earlier: one height of tile is code enough.
+        f = self.f
+        return sub(f, mul(f, tile, self.tiling.rows), self._shared(tile))
 
-    def _rows_of(self, tile: Value) -> Number:
+    def _own_rows(self, tile: Value) -> tuple[Number, Number]:
+        """The first of a tile's rows that no tile before it has, and the end of those there are."""
         f, rows = self.f, self.tiling.rows
-        if self._two_heights:
-            return f.select(f.icmp("slt", tile, value(self.tall)), constant(I64, rows), rows - 1)
-        return rows if self.tiling.even else least(f, sub(f, self.m, mul(f, tile, rows)), rows)
+        if not self.tiling.even:
+            return 0, least(f, sub(f, self.m, mul(f, tile, rows)), rows)
+        return least(f, self._shared(tile), 1), rows
 
-    @property
-    def _two_heights(self) -> bool:
-        return self.tiling.even and self.tall != self.tiles
+    def _shared(self, tile: Value) -> Number:
+        """How many rows the tiles up to this one share with the tile before them."""
+        f = self.f
+        if not self.tiling.even or self.tall == self.tiles:
+            return 0
+        return greatest(f, add(f, sub(f, tile, self.tall), 1), 0)
 
     # Packing.
 
@@ -368,8 +372,7 @@ class _Kernel:
         rows = f.gep(self.row_table, at, I64)
         steps = value(columns.step), value(columns.count)
         numbers = (value(part.depth), first, rows, self.depth_table, *steps)
-        name = self._tile_name(self.tiling.rows)
-        f.call(name, VOID, (lhs, columns.at, totals, *numbers))
+        f.call(self._tile_name, VOID, (lhs, columns.at, totals, *numbers))
 
     def _multiply(self, part: _Part, tile: Value, columns: _Columns, totals: Value) -> None:
         if self.tiling.tables:
@@ -382,21 +385,14 @@ class _Kernel:
             lhs = self.lhs.at(f, part.batch, self._first_row(tile), part.k)
             row, along = self.lhs.first, self.lhs.second
         first = f.icmp("eq", value(part.k), 0)
-        count = columns.count if self.tiling.turned else self._rows_of(tile)
+        count = columns.count if self.tiling.turned else self._own_rows(tile)[1]
         numbers = [value(number) for number in (count, row, along, columns.step)]
         operands = (lhs, columns.at, totals, value(part.depth), first, *numbers)
-        rows = self.tiling.rows
-        if not self._two_heights:
-            f.call(self._tile_name(rows), VOID, operands)
-            return
-        tall = f.icmp("slt", tile, value(self.tall))
-        with f.when(tall, name="tall"):
-            f.call(self._tile_name(rows), VOID, operands)
-        with f.when(f.not_(tall), name="short"):
-            f.call(self._tile_name(rows - 1), VOID, operands)
+        f.call(self._tile_name, VOID, operands)
 
-    def _tile_name(self, rows: int) -> str:
-        return f"{self.f.name}.tile{rows}x{self.tiling.columns}"
+    @property
+    def _tile_name(self) -> str:
+        return f"{self.f.name}.tile{self.tiling.rows}x{self.tiling.columns}"
 
     # The end of a tile.
 
@@ -404,7 +400,8 @@ class _Kernel:
         """Hand every vector of a finished tile to the epilogue, row by row."""
         f, columns = self.f, self.tiling.columns
         n, first_row = mul(f, panel, columns), self._first_row(tile)
-        with f.loop(0, value(self._rows_of(tile)), name="row", unroll=1) as row:
+        first, end = self._own_rows(tile)
+        with f.loop(value(first), value(end), name="row", unroll=1) as row:
             sums = f.gep(totals, mul(f, row.index, columns), self.scalar)
             self._row(part, value(add(f, first_row, row.index)), n, sums)
 
@@ -468,18 +465,16 @@ class _Kernel:
             define_packing(module, f"{self.f.name}.pack_rhs", operand, tiling.columns)
         if tiling.tables:
             tile = Tile(self.scalar, tiling.rows, tiling.vectors, tiling.lanes, None, None)
-            name = self._tile_name(tiling.rows)
-            define_table_tile(module, name, tile, spec.dtype, tiling.beside, whole)
+            define_table_tile(module, self._tile_name, tile, spec.dtype, tiling.beside, whole)
             return
         row, along = (
             (1, lhs_width(self.tiling))
             if tiling.pack_lhs
             else (_static(spec.lhs.first), _static(spec.lhs.second))
         )
-        for rows in (tiling.rows, tiling.rows - 1)[: 2 if self._two_heights else 1]:
-            shape = rows, tiling.vectors, tiling.lanes
-            tile = Tile(self.scalar, *shape, row, along, not tiling.even, tiling.turned)
-            define_tile(module, self._tile_name(rows), tile)
+        shape = tiling.rows, tiling.vectors, tiling.lanes
+        tile = Tile(self.scalar, *shape, row, along, not tiling.even, tiling.turned)
+        define_tile(module, self._tile_name, tile)
 
 
 def _static(size: Size) -> int | None:
