@@ -12,9 +12,10 @@ most 512 k's, the chunks added in order. How the work is cut changes speed, neve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from pellucid.engines.llvm.matrices import Matrix
 from pellucid.engines.llvm.panels import (
     Operand,
     Tile,
@@ -49,7 +50,7 @@ from pellucid.engines.llvm.tiling import (
     Tiling,
     lhs_width,
 )
-from pellucid.engines.llvm.types import I1, I8, I64, PTR, VOID, Type, Value, constants
+from pellucid.engines.llvm.types import I1, I8, I64, PTR, VOID, Value, constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,25 +94,6 @@ def define_product(
     kernel.tasks()
     f.ret()
     kernel.define_parts(module)
-
-
-@dataclass(frozen=True, slots=True)
-class _Matrix:
-    """An operand in a running kernel: where it begins, its strides, its scalar in memory."""
-
-    base: Value
-    batch: tuple[Number, ...]
-    first: Number
-    second: Number
-    scalar: Type
-
-    def at(self, f: Function, batch: Sequence[Number], first: Number, second: Number) -> Value:
-        """The address of element [batch, first, second]."""
-        steps = zip((*batch, first, second), (*self.batch, self.first, self.second), strict=True)
-        offset: Number = 0
-        for index, stride in steps:
-            offset = add(f, offset, mul(f, index, stride))
-        return f.gep(self.base, offset, self.scalar)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +141,10 @@ class _Kernel:
             return size
         return self.f.load(I64, self.f.gep(self.sizes, size.index, I64), invariant=True)
 
-    def _matrix(self, base: Value, strides: Strides) -> _Matrix:
+    def _matrix(self, base: Value, strides: Strides) -> Matrix:
         batch = tuple(map(self._number, strides.batch))
         first, second = self._number(strides.first), self._number(strides.second)
-        return _Matrix(base, batch, first, second, element(self.spec.dtype))
+        return Matrix(base, batch, first, second, element(self.spec.dtype))
 
     def _loops(self, tables: Tables | None) -> tuple[Loops, Loops]:
         if tables is None:
@@ -220,14 +202,14 @@ class _Kernel:
         """The tasks lo to hi. Those of one block are done together: its rows are packed once."""
         f = self.f
         _, _, lo, hi, _ = f.parameters
-        groups, blocks = parts(f, self.panels, self.group), parts(f, self.tiles, self.block)
+        # At least one of each, also where there is no task: they are divided by.
+        groups = greatest(f, parts(f, self.panels, self.group), 1)
+        blocks = greatest(f, parts(f, self.tiles, self.block), 1)
         first, end = quotient(f, lo, groups), parts(f, hi, groups)
         with f.loop(value(first), value(end), name="block", unroll=1) as block:
             begun = mul(f, block.index, groups)
-            start, stop = (
-                greatest(f, sub(f, lo, begun), 0),
-                least(f, sub(f, hi, begun), groups),
-            )
+            start = greatest(f, sub(f, lo, begun), 0)
+            stop = least(f, sub(f, hi, begun), groups)
             batch = unravelled(f, quotient(f, block.index, blocks), self.batch)
             first_tile = mul(f, remainder(f, block.index, blocks), self.block)
             tiles = first_tile, least(f, add(f, first_tile, self.block), self.tiles)
@@ -495,7 +477,7 @@ def _store(spec: ProductSpec) -> Epilogue:
             return size if isinstance(size, int) else f.load(I64, f.gep(place.sizes, at, I64))
 
         batch, first = tuple(map(number, spec.out.batch)), number(spec.out.first)
-        out = _Matrix(place.pointers[2], batch, first, 1, element(spec.dtype))
+        out = Matrix(place.pointers[2], batch, first, 1, element(spec.dtype))
         at = out.at(f, place.batch, place.m, place.n)
         result = narrowed(f, sums, spec.dtype)
         if place.mask is None:
