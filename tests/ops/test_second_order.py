@@ -1,7 +1,7 @@
 """Is the derivative of every derivative right? Against differences of the first, eager and jit.
 
-With F(x) = sum(g * op(x)) the gradient of F along a direction v is differentiated once more. That is
-the second derivative times v, and so the change of the gradient along v, element by element. All of
+With F(x) = sum(g * op(x)) the gradient of F along a direction v is differentiated once more. That
+is the second derivative times v, so the change of the gradient along v, element by element. All of
 it is asked for as a user does, by `pe.grad` twice, in float64 on the CPU engine.
 """
 

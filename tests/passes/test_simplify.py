@@ -59,7 +59,7 @@ from pellucid.passes.dce import dce
 from pellucid.passes.law import LAWS
 from pellucid.passes.simplify import simplify
 from tests.graphs import same_bits, sample
-from tests.passes.evaluating import evaluate_as_engines_do, pairs
+from tests.passes.evaluating import any_numbers, evaluate_as_engines_do, pairs
 
 Program = Callable[..., Value]
 SIGNED = tuple(dtype for dtype in NUMERIC if dtype.kind != "uint")
@@ -256,12 +256,13 @@ def test_every_law_states_itself() -> None:
 @pytest.mark.parametrize("example", ARITHMETIC, ids=lambda e: e.law)
 def test_arithmetic_law(example: Example) -> None:
     for dtype in example.on:
-        x, y = pairs(dtype)
-        type = TensorType(dtype, x.shape)
-        before = build(example.before, type, type)
-        found = assert_becomes(before, build(example.after, type, type))
-        wanted = evaluate_as_engines_do(before, (x, y))
-        assert same_bits(evaluate_as_engines_do(found, (x, y))[0], wanted[0]), dtype
+        random = any_numbers(dtype, 2000, 1), any_numbers(dtype, 2000, 2)
+        for x, y in (pairs(dtype), random):
+            type = TensorType(dtype, x.shape)
+            before = build(example.before, type, type)
+            found = assert_becomes(before, build(example.after, type, type))
+            wanted = evaluate_as_engines_do(before, (x, y))
+            assert same_bits(evaluate_as_engines_do(found, (x, y))[0], wanted[0]), dtype
 
 
 @pytest.mark.parametrize("example", MOVEMENTS, ids=lambda e: e.law)

@@ -25,10 +25,17 @@ isnan = elementwise("isnan", on=FLOATING, reference=np.isnan, why=COMPARED, resu
 isinf = elementwise("isinf", on=FLOATING, reference=np.isinf, why=COMPARED, result=bool_)
 isfinite = elementwise("isfinite", on=FLOATING, reference=np.isfinite, why=COMPARED, result=bool_)
 
+
+def _nextafter_reference(x: Array, y: Array) -> Array:
+    # Of two zeros it is the second, whose sign counts; NumPy's float16 gives the first.
+    return np.where(x == y, y, np.nextafter(x, y))
+
+
 nextafter = elementwise(
     "nextafter",
     on=FLOATING,
-    reference=np.nextafter,
+    reference=_nextafter_reference,
+    arity=2,
     why="it steps through the numbers of its dtype",
     own_dtype=True,
 )
@@ -44,7 +51,8 @@ def _shift_left_reference(x: Array, by: Array) -> Array:
 
 def _shift_right_reference(x: Array, by: Array) -> Array:
     count, inside = _count(by)
-    return np.where(inside, x >> count, np.where(x < 0, -1, 0)).astype(x.dtype)
+    # In x's own dtype: beside a signed number NumPy would make a uint64 a float64.
+    return np.where(inside, x >> count, np.where(x < 0, -1, 0).astype(x.dtype))
 
 
 def _count(by: Array) -> tuple[Array, Array]:

@@ -115,7 +115,7 @@ rsqrt = elementary(
     float32=1.5,
     float64=1.5,
 )
-cbrt = elementary("cbrt", np.cbrt, lambda y, x: one_over(scaled_by(mul(y, y), 3.0)), float64=0.7)
+cbrt = elementary("cbrt", np.cbrt, lambda y, x: one_over(scaled_by(mul(y, y), 3.0)), float64=0.85)
 
 sin = elementary("sin", np.sin, lambda y, x: cos(x), float64=0.8)
 cos = elementary("cos", np.cos, lambda y, x: neg(sin(x)), float64=0.8)
