@@ -172,8 +172,17 @@ def _bell(x: Value) -> Value:
 NEAR_ZEROS = 4e-15
 """The error of the gamma functions below 0, where zeros come by cancellation: of max(1, |y|)."""
 
-erf = elementary("erf", _each(math.erf), lambda y, x: _bell(x), float32=0.6, float64=1.5)
-erfc = elementary("erfc", _each(math.erfc), lambda y, x: neg(_bell(x)), float32=0.6, float64=4.0)
+erf = elementary(
+    "erf",
+    _each(math.erf),
+    lambda y, x: _bell(x),
+    float32=0.6,
+    float64=1.5,
+    what="the error function",
+)
+erfc = elementary(
+    "erfc", _each(math.erfc), lambda y, x: neg(_bell(x)), float32=0.6, float64=4.0, what="1 - erf"
+)
 lgamma = elementary(
     "lgamma",
     _lgamma_reference,
@@ -181,6 +190,7 @@ lgamma = elementary(
     float32=0.6,
     float64=4.0,
     near_zeros=NEAR_ZEROS,
+    what="the logarithm of |gamma|",
 )
 digamma = elementary(
     "digamma",
@@ -189,6 +199,7 @@ digamma = elementary(
     float32=0.6,
     float64=4.0,
     near_zeros=NEAR_ZEROS,
+    what="the derivative of lgamma",
 )
 
 MAX_ORDER = 100
@@ -209,5 +220,7 @@ polygamma = define_elementwise(
     Pointwise((lambda y, x, *, order: polygamma(x, order=order + 1),)),
     lambda *, order: within(0.6, 2.0 * order + 4.0),
     near_zeros=NEAR_ZEROS,
+    on=FLOATING,
+    what="a further derivative of digamma",
 )
 """The derivative of digamma of some order, from 1 on."""
