@@ -277,7 +277,8 @@ def write_page() -> None:
 
 def row(sweep: Sweep) -> str:
     """A sweep as a line of the table."""
-    bound = parts(sweep.name)[0].accuracy["float32"]
+    op, attrs = parts(sweep.name)
+    bound = op.ulps(float32, attrs)
     return (
         f"| {sweep.name} | {sweep.isa} | {sweep.worst:.3f} | {sweep.at or 'everywhere'} | {bound} "
         f"| {sweep.processor} | {sweep.date} |\n"

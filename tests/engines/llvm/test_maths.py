@@ -37,6 +37,16 @@ def test_no_card_allows_more_than_two_ulp_in_float32() -> None:
         assert op.ulps(float32, attrs) <= 2, name
 
 
+def test_the_page_of_what_was_measured_shows_no_error_above_a_card() -> None:
+    lines = exhaust_float32.PAGE.read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "| avx" in line]
+    assert {row[0] for row in rows} <= set(exhaust_float32.functions())
+    for name, _, worst, _, bound, _, _ in rows:
+        op, attrs = exhaust_float32.parts(name)
+        assert float(bound) == op.ulps(float32, attrs), f"{name}: the page has another bound"
+        assert float(worst) <= float(bound), name
+
+
 def test_multiply_add_is_fused_by_bit_class_alone() -> None:
     def emitted(isa: Isa) -> str:
         return assembly(elementwise_text(maths.exp, isa, np.float32, np.float32, 8), isa)
