@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from math import frexp
 
-from pellucid.core.dtype import FLOATING, INTEGERS, NUMERIC, DType, bool_, float16
+from pellucid.core.dtype import FLOATING, INTEGERS, DType, bool_, float16
 from pellucid.ir.graph import Node, Value
 from pellucid.ops.elementwise import (
     add,
@@ -18,10 +18,6 @@ from pellucid.ops.elementwise import (
 )
 from pellucid.ops.movement import full_like
 from pellucid.passes.law import ANY, law, made_by, number, producer, uniform
-
-BOOL = (bool_,)
-UNSIGNED = tuple(dtype for dtype in INTEGERS if dtype.kind == "uint")
-SIGNED = tuple(dtype for dtype in NUMERIC if dtype not in UNSIGNED)
 
 
 @law("add", ANY, number(-0.0), on=FLOATING, commutes=True)

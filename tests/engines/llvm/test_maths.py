@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import exhaust_float32
-from pellucid.core.dtype import float32
+from pellucid.core.dtype import float32, float64
 from pellucid.engines.llvm import maths
 from pellucid.engines.llvm.jit import assembly
 from pellucid.engines.llvm.target import AVX2, AVX512, ISAS, SSE2, Isa, host_isa
@@ -31,10 +31,12 @@ def test_float32_results_are_within_their_ulp_all_over(name: str, isa: Isa) -> N
     assert sweep.worst <= op.ulps(float32, attrs), f"at {sweep.at}"
 
 
-def test_no_card_allows_more_than_two_ulp_in_float32() -> None:
-    for name in exhaust_float32.functions():
-        op, attrs = exhaust_float32.parts(name)
-        assert op.ulps(float32, attrs) <= 2, name
+@pytest.mark.parametrize("name", exhaust_float32.functions())
+def test_cards_allow_two_ulp_in_float32_and_four_in_float64(name: str) -> None:
+    op, attrs = exhaust_float32.parts(name)
+    assert op.ulps(float32, attrs) <= 2
+    # The error of a polygamma function grows with its order.
+    assert op.ulps(float64, attrs) <= 4 + 2 * attrs.get("order", 0)
 
 
 def test_the_page_of_what_was_measured_shows_no_error_above_a_card() -> None:
