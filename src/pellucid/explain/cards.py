@@ -19,7 +19,7 @@ the cards. *a*, *b*, *c* are the operands. An op takes one shape and one dtype: 
 promotion are made explicit above it.
 
 - **derivative**: *pointwise* (a slope for each element), *linear* (in each operand by itself),
-  *custom* (both modes are given), or why there is none. All can be differentiated again and again.
+  *custom* (both modes are given), or why there is none. Derivatives have derivatives, of any order.
 - **batching**: what `vmap` does with it.
 - **engines**: the reference is NumPy, the oracle; cpu generates machine code.
 - **accuracy**: the largest error in units of the last place: float16 and bfloat16 / float32 /
