@@ -14,12 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import pellucid as pe
 from pellucid import nn
 from pellucid.core.error import (
+    DataError,
     OpAxisError,
+    OpIndexError,
     OpShapeError,
     OpTypeError,
     PellucidError,
@@ -44,6 +47,32 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "ragged list": (lambda: pe.asarray([[1, 2], [3]]), OpTypeError, "asarray: cannot make"),
     "rank": (lambda: nn.Dense(3)(pe.asarray(1.0)), OpShapeError, "Dense: expected a feature axis"),
     "labels": (lambda: nn.losses.cross_entropy(X, pe.arange(3)), OpShapeError, "cross_entropy: "),
+    "label too large": (
+        lambda: nn.losses.cross_entropy(X, np.array([0, 3])),
+        OpIndexError,
+        r"cross_entropy: the label 3 at \[1\] is out of range: expected 0 to 2",
+    ),
+    "negative label": (
+        lambda: nn.losses.cross_entropy(X, np.array([-1, 0])),
+        OpIndexError,
+        r"the label -1 at \[0\](.|\n)*one unit for each class",
+    ),
+    "number without a row": (
+        lambda: nn.Embedding(4, 2)(np.array([[9]])),
+        OpIndexError,
+        r"Embedding: the number 9 at \[0, 0\] is out of range: expected 0 to 3",
+    ),
+    "batch without rows": (lambda: nn.losses.mse(X[:0], X[:0]), DataError, "mse: .* is empty"),
+    "no labels": (
+        lambda: nn.losses.cross_entropy(X[:0], pe.arange(0)),
+        DataError,
+        "cross_entropy: the batch is empty",
+    ),
+    "norm of no rows": (
+        lambda: nn.BatchNorm()(X[:0]),
+        DataError,
+        r"BatchNorm: .*\(0, 3\) is empty",
+    ),
     "size": (lambda: pe.zeros((-1,)), OpShapeError, r"got \(-1,\)"),
     "nothing to compare": (lambda: pe.max(pe.zeros((0,))), OpShapeError, "max: .*no maximum"),
     "assignment": (lambda: pe.Variable([1.0]).assign(X), OpShapeError, "assign: .*cannot hold"),
@@ -132,6 +161,12 @@ def test_mistake_under_jit_is_the_same_error_with_the_line(mistake: str) -> None
     with pytest.raises(error, match=message) as caught:
         pe.jit(call)()
     assert "test_bad_input.py:" in str(caught.value)
+
+
+def test_labels_that_compiled_code_does_not_know_make_the_loss_nan() -> None:
+    loss = pe.jit(lambda labels: nn.losses.cross_entropy(X, labels))
+    assert np.isnan([float(loss(np.array(bad))) for bad in ([0, 3], [-1, 0])]).all()
+    assert np.isfinite(float(loss(np.array([0, 2]))))
 
 
 def test_after_a_mistake_the_next_call_works() -> None:

@@ -97,3 +97,11 @@ def test_inlining_copies_nodes_over_other_inputs() -> None:
     assert [node.op.name for node in again.nodes] == ["exp", "add"]
     assert {node.source for node in again.nodes} == {Source("model.py", 5)}
     assert builder.source == Source("outer.py", 1)
+
+
+def test_a_value_of_a_deep_graph_is_shown_in_a_line() -> None:
+    with building() as builder:
+        x = builder.input(F)
+        for _ in range(60):
+            x = add(x, x)
+        assert len(repr(x)) < 400

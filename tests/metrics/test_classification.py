@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -71,3 +73,12 @@ def test_what_does_not_fit_is_named():
         metrics.top_k_accuracy(0)
     with pytest.raises(pe.StateError, match="no metric is called 'acuracy'; there are accuracy"):
         metrics.find_metric("acuracy")
+
+
+@pytest.mark.parametrize(
+    "metric", [metrics.accuracy, metrics.binary_accuracy, metrics.top_k_accuracy(2)]
+)
+def test_an_empty_batch_has_no_accuracy(metric: Any):
+    shape = (0,) if metric is metrics.binary_accuracy else (0, 3)
+    with pytest.raises(pe.DataError, match="accuracy: the batch is empty"):
+        metric(pe.zeros(shape), pe.zeros((0,), dtype="int64"))

@@ -1,4 +1,4 @@
-"""Does attention look where it may, and nowhere else? Does Embedding give its rows?"""
+"""Does attention look where it may, and nowhere else?"""
 
 from __future__ import annotations
 
@@ -97,23 +97,3 @@ def test_heads_look_at_another_sequence():
 def test_heads_that_do_not_divide_the_features_are_refused():
     with pytest.raises(pe.StateError, match="3 heads do not divide 8 features"):
         nn.MultiHeadAttention(3)(pe.zeros((1, 2, 8)))
-
-
-def test_an_embedding_gives_its_rows():
-    layer = nn.Embedding(7, 3)
-    ids = np.array([[0, 6], [3, 3]])
-    np.testing.assert_array_equal(np.asarray(layer(ids)), np.asarray(layer.table)[ids])
-
-
-def test_the_rows_of_an_embedding_learn():
-    layer = nn.Embedding(5, 2)
-    pe.sum(layer(pe.asarray([1, 1, 3]))).backward()
-    np.testing.assert_array_equal(np.asarray(layer.table.grad)[:, 0], [0, 2, 0, 1, 0])
-
-
-def test_numbers_that_are_no_rows_give_nan_and_floats_are_refused():
-    layer = nn.Embedding(5, 2)
-    found = np.asarray(layer(pe.asarray([-1, 5, 4])))
-    np.testing.assert_array_equal(np.isnan(found[:, 0]), [True, True, False])
-    with pytest.raises(pe.OpTypeError, match="Embedding: expected integers"):
-        layer(pe.asarray([1.0]))

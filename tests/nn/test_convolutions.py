@@ -156,3 +156,22 @@ def test_wrong_shapes_are_named() -> None:
         functional.max_pool(normal(1, 4, 1), 2, padding="full")
     with pytest.raises(StateError, match="data_format"):
         nn.MaxPool2D(data_format="NHWC")
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("first", [False, True])
+def test_global_poolings_leave_one_number_for_each_channel(rank: int, first: bool):
+    x = np.random.default_rng(3).normal(size=(2, *range(3, 3 + rank), 4))
+    given, options = x, {}
+    if first:
+        given, options = np.moveaxis(x, -1, 1), {"data_format": "channels_first"}
+    axes = tuple(range(1, 1 + rank))
+    np.testing.assert_allclose(nn.GlobalAvgPool(**options)(given), x.mean(axes), rtol=1e-12)
+    np.testing.assert_array_equal(nn.GlobalMaxPool(**options)(given), x.max(axes))
+
+
+def test_global_poolings_need_a_place_and_a_format_that_is_known():
+    with pytest.raises(pe.OpShapeError, match=r"GlobalAvgPool: expected \(batch, spatial axes"):
+        nn.GlobalAvgPool()(pe.zeros((2, 3)))
+    with pytest.raises(pe.StateError, match="no data_format is called 'first'"):
+        nn.GlobalMaxPool(data_format="first")

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 import pellucid as pe
-from pellucid.nn.initializers import INITIALIZERS, constant, find_initializer, truncated_normal
+from pellucid.nn.initializers import (
+    INITIALIZERS,
+    constant,
+    find_initializer,
+    orthogonal,
+    truncated_normal,
+)
 
 VARIANCES = {
     "zeros": 0.0,
@@ -20,6 +26,7 @@ VARIANCES = {
     "he_uniform": 2 / 200,
     "he_normal": 2 / 200,
     "truncated_normal": (0.02 * 0.87962566) ** 2,
+    "orthogonal": 1 / 300,
 }
 
 
@@ -47,6 +54,28 @@ def test_a_truncated_normal_stays_within_two_deviations():
 def test_the_dtype_is_the_one_asked_for(dtype: pe.DType):
     assert truncated_normal()((3,), 1, 1, dtype).dtype is dtype
     assert constant(0.5)((3,), 1, 1, dtype).dtype is dtype
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (7, 3), (3, 7), (2, 3, 4), (4,), (1, 1), (0, 3)])
+def test_an_orthogonal_matrix_is_one_over_all_axes_but_the_last(shape: tuple[int, ...]):
+    drawn = np.asarray(orthogonal(shape, 1, 1, pe.float64))
+    assert drawn.shape == shape
+    matrix = drawn.reshape(-1, shape[-1])
+    short = matrix if len(matrix) < shape[-1] else matrix.T
+    np.testing.assert_allclose(short @ short.T, np.eye(len(short)), atol=1e-14)
+
+
+def test_an_orthogonal_matrix_has_the_same_bits_on_any_number_of_threads():
+    def drawn(threads: int) -> bytes:
+        pe.random.seed(3)
+        pe.set_threads(threads)
+        return np.asarray(orthogonal((40, 40), 1, 1, pe.float32)).tobytes()
+
+    before = pe.get_threads()
+    try:
+        assert drawn(1) == drawn(3)
+    finally:
+        pe.set_threads(before)
 
 
 def test_a_deviation_of_zero_is_refused():

@@ -107,3 +107,28 @@ def test_settings_out_of_range_are_refused():
         losses.cross_entropy(pe.zeros((1, 2)), [0], label_smoothing=1.5)
     with pytest.raises(pe.StateError, match="delta"):
         losses.huber([1.0], [1.0], delta=0.0)
+
+
+@pytest.mark.peer
+def test_torch_s_losses_and_their_gradients_are_the_same():
+    torch = pytest.importorskip("torch")
+    f = torch.nn.functional
+    chances, bits, labels = map(torch.from_numpy, (CHANCES, BITS, LABELS))
+    theirs = {
+        "labels": lambda x: f.cross_entropy(x, labels),
+        "smoothed": lambda x: f.cross_entropy(x, labels, label_smoothing=0.2),
+        "smoothed probabilities": lambda x: f.cross_entropy(x, chances, label_smoothing=0.2),
+        "binary": lambda x: f.binary_cross_entropy_with_logits(x, bits),
+        "mse": lambda x: f.mse_loss(x, chances),
+        "mae": lambda x: f.l1_loss(x, chances),
+        "huber": lambda x: f.huber_loss(x, chances, delta=0.7),
+        "kl": lambda x: f.kl_div(f.log_softmax(x, -1), chances, reduction="batchmean"),
+    }
+    assert set(theirs) == set(CASES)
+    for name, loss in theirs.items():
+        x = torch.tensor(LOGITS, requires_grad=True)
+        expected = loss(x)
+        expected.backward()
+        found, gradient = pe.value_and_grad(CASES[name][0])(pe.asarray(LOGITS))
+        assert float(found) == pytest.approx(expected.item(), rel=1e-12), name
+        np.testing.assert_allclose(np.asarray(gradient), x.grad.numpy(), rtol=1e-9, atol=1e-14)

@@ -48,8 +48,13 @@ def test_large_scores_do_not_overflow():
 
 
 @pytest.mark.parametrize("label", [-1, 3, 255])
-def test_a_label_that_is_no_class_makes_the_loss_nan(label: int):
-    assert np.isnan(float(nn.losses.cross_entropy(SCORES, pe.asarray([0, 1, label, 2]))))
+def test_a_label_that_is_no_class_is_an_error_and_in_compiled_code_nan(label: int):
+    labels = pe.asarray([0, 1, label, 2])
+    with pytest.raises(
+        pe.OpIndexError, match=rf"label {label} at \[2\] is out of range: exp.* 0 to 2"
+    ):
+        nn.losses.cross_entropy(SCORES, labels)
+    assert np.isnan(float(pe.jit(nn.losses.cross_entropy)(SCORES, labels)))
 
 
 def test_labels_beyond_a_small_dtype_are_judged_rightly():

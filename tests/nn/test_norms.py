@@ -33,6 +33,10 @@ FORMULAS: dict[str, tuple[Any, Any]] = {
         lambda x: x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6),
     ),
     "group": (lambda d: nn.GroupNorm(3, dtype=d), lambda x: grouped(x, 3)),
+    "group of channels first": (
+        lambda d: nn.GroupNorm(2, axis=1, dtype=d),
+        lambda x: np.moveaxis(grouped(np.moveaxis(x, 1, -1), 2), -1, 1),
+    ),
     "batch": (lambda d: nn.BatchNorm(dtype=d), lambda x: standard(x, (0, 1, 2))),
     "batch of channels first": (
         lambda d: nn.BatchNorm(axis=1, dtype=d),
@@ -138,6 +142,43 @@ def test_a_training_run_with_batch_norm_has_the_same_bits_eager_and_compiled():
     assert_same_bits(trained(True), trained(False))
 
 
+def test_compiled_code_follows_the_mode_as_eager_does():
+    """Dropout and BatchNorm, trained and evaluated in turn by the same compiled functions."""
+
+    def alternated(compiled: bool) -> tuple[Any, Any]:
+        pe.random.seed(2)
+        model = nn.Sequential([nn.Dense(5), nn.BatchNorm(), nn.Dropout(0.4), nn.Dense(3)])
+        opt = optim.SGD(model, 0.1)
+
+        def step(x: Any) -> pe.Tensor:
+            out = model(x)
+            pe.mean(pe.square(out)).backward()
+            opt.step()
+            return out
+
+        def look(x: Any) -> pe.Tensor:
+            return model(x)
+
+        run, see = (pe.jit(step), pe.jit(look)) if compiled else (step, look)
+        x, found = X.reshape(-1, 6)[:8].astype(np.float32), []
+        for _ in range(2):
+            found.append(np.asarray(run(x)))
+            model.eval()
+            before = numbers_of(model)
+            found += [np.asarray(see(x)), np.asarray(see(x))]
+            assert_same_bits(numbers_of(model), before)
+            model.train()
+        return found, numbers_of(model)
+
+    found, numbers = alternated(True)
+    others, other_numbers = alternated(False)
+    for one, other in zip(found, others, strict=True):
+        assert_same_bits(one, other)
+    assert_same_bits(numbers, other_numbers)
+    assert_same_bits(found[1], found[2])
+    assert not np.array_equal(found[0], found[1])
+
+
 def test_bad_input_is_named():
     norm = nn.LayerNorm()
     norm(pe.zeros((2, 4)))
@@ -153,3 +194,14 @@ def test_bad_input_is_named():
         nn.BatchNorm(momentum=1.5)
     with pytest.raises(pe.StateError, match="group"):
         nn.GroupNorm(0)
+
+
+def test_an_empty_batch_does_not_spoil_the_running_statistics():
+    norm = nn.BatchNorm()
+    norm(X)
+    before = numbers_of(norm)
+    for call in (norm, pe.jit(lambda x: norm(x))):
+        with pytest.raises(pe.DataError, match=r"BatchNorm: the batch \(0, 2, 5, 6\) is empty"):
+            call(X[:0])
+    assert_same_bits(numbers_of(norm), before)
+    assert norm.eval()(X[:0]).shape == (0, 2, 5, 6)

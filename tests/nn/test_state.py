@@ -97,7 +97,36 @@ def enormous(header: dict[str, Any]) -> None:
     header["layers.2.bias"]["shape"] = [2**62, 2**62]
 
 
-@pytest.mark.parametrize("change", [nested, wrong_type, edited, beyond, overlapping, enormous])
+def negative(header: dict[str, Any]) -> None:
+    """A tensor that begins before the file."""
+    header["layers.2.bias"]["data_offsets"] = [-12, 0]
+
+
+def another_dtype(header: dict[str, Any]) -> None:
+    """The same bytes read as other numbers."""
+    header["layers.2.bias"]["dtype"] = "I32"
+
+
+def unknown_dtype(header: dict[str, Any]) -> None:
+    """Numbers that nobody has heard of."""
+    header["layers.2.bias"]["dtype"] = "F12"
+
+
+def no_text(header: dict[str, Any]) -> None:
+    """A description that is no text."""
+    header["__metadata__"]["pellucid"] = {"format": 1}
+
+
+def poisoned(header: dict[str, Any]) -> None:
+    """What weights lie under is no text, though the checksum is none either."""
+    header["__metadata__"]["pellucid"] = json.dumps({"format": 1, "weights": 3, "sha256": None})
+
+
+HOSTILE = [nested, wrong_type, edited, beyond, overlapping, enormous, negative, another_dtype,
+           unknown_dtype, no_text, poisoned]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", HOSTILE)
 def test_a_hostile_header_is_refused(tmp_path: Path, change: Any):
     path, saved = tmp_path / "w.safetensors", model()
     nn.save_weights(saved, path)
@@ -108,6 +137,74 @@ def test_a_hostile_header_is_refused(tmp_path: Path, change: Any):
     with pytest.raises(pe.CheckpointError, match=r"w\.safetensors"):
         nn.load_weights(saved, path)
     assert_same_bits(numbers_of(saved), before)
+
+
+RAW_HEADERS = {
+    "deep": b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+    "deep tables": b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
+    "a list": b"[]",
+    "not utf-8": b'\xff\xfe{"a": 1}',
+    "nothing": b"",
+    "two texts": b"{}{}",
+}
+
+
+@pytest.mark.parametrize("name", RAW_HEADERS)
+def test_a_header_that_is_no_table_of_tensors_is_refused(tmp_path: Path, name: str):
+    path, saved, text = tmp_path / "w.safetensors", model(), RAW_HEADERS[name]
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"\0" * 16)
+    before = numbers_of(saved)
+    with pytest.raises(pe.CheckpointError, match="not a whole safetensors file"):
+        nn.load_weights(saved, path)
+    assert_same_bits(numbers_of(saved), before)
+
+
+def test_a_name_that_comes_twice_is_refused(tmp_path: Path):
+    from safetensors.numpy import save
+
+    dense = nn.Dense(2)
+    dense(pe.zeros((1, 3)))
+    content = save({"kernel": np.ones((3, 2), np.float32), "bias": np.ones(2, np.float32)})
+    header, data = header_and_data(content)
+    text = json.dumps(header)
+    twice = f'{text[:-1]}, "bias": {json.dumps(header["bias"])}}}'.encode()
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(struct.pack("<Q", len(twice)) + twice + data)
+    with pytest.raises(pe.CheckpointError, match="the header has 'bias' twice"):
+        nn.load_weights(dense, path)
+
+
+def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path):
+    path, saved = tmp_path / "w.safetensors", model()
+    nn.save_weights(saved, path)
+    content, before = path.read_bytes(), numbers_of(saved)
+    for length in [*range(0, len(content), 13), len(content) - 1]:
+        path.write_bytes(content[:length])
+        with pytest.raises(pe.CheckpointError, match="not a whole safetensors file"):
+            nn.load_weights(saved, path)
+    assert_same_bits(numbers_of(saved), before)
+
+
+BFLOAT16 = """
+import sys
+import pellucid as pe
+from pellucid import nn
+dense = nn.Dense(2)
+dense(pe.zeros((1, 3)))
+try:
+    nn.load_weights(dense, sys.argv[1])
+except pe.CheckpointError as error:
+    print(error)
+"""
+
+
+def test_narrow_weights_are_another_model_s_also_where_nobody_has_used_the_dtype(tmp_path: Path):
+    dense = nn.Dense(2, dtype="bfloat16")
+    dense(pe.zeros((1, 3)))
+    nn.save_weights(dense, tmp_path / "w")
+    done = subprocess.run([sys.executable, "-c", BFLOAT16, str(tmp_path / "w")], check=True,
+                          capture_output=True, text=True)  # fmt: skip
+    assert "bias is bfloat16[2], expected float32[2]" in done.stdout
 
 
 BROKEN = {
@@ -182,6 +279,43 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path):
 
 
 KILLED = """
+import os, signal, sys, time
+import pellucid as pe
+from pellucid import nn
+
+dense = nn.Dense(300)
+dense(pe.zeros((1, 300)))
+for turn in range(12):
+    child = os.fork()
+    if child == 0:
+        number = 1.0 + turn * 1000
+        while True:
+            dense.kernel.assign(pe.full((300, 300), number))
+            dense.bias.assign(pe.full((300,), number))
+            nn.save_weights(dense, sys.argv[1])
+            number += 1
+    # Each moment is another one: while it writes, forces to the disk, renames.
+    time.sleep(0.02 + turn * 0.0017)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    nn.load_weights(dense, sys.argv[1])
+    values = [cell.value for cell in dense.parameters()]
+    numbers = {float(end) for value in values for end in (value.min(), value.max())}
+    assert len(numbers) == 1, numbers
+print("whole", numbers != {0.0})
+"""
+
+
+def test_a_process_killed_while_saving_leaves_a_whole_file(tmp_path: Path):
+    path, dense = tmp_path / "w.safetensors", nn.Dense(300, kernel_initializer="zeros")
+    dense(pe.zeros((1, 300)))
+    nn.save_weights(dense, path)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.stdout == "whole True\n", done.stderr
+
+
+KILLED_AT_THE_RENAME = """
 import os, signal, sys
 from pathlib import Path
 import pellucid as pe
@@ -195,12 +329,12 @@ nn.save_weights(dense, sys.argv[1])
 """
 
 
-def test_a_process_killed_while_saving_leaves_the_old_file(tmp_path: Path):
+def test_a_process_killed_before_it_renames_leaves_the_old_file(tmp_path: Path):
     path, dense = tmp_path / "w.safetensors", nn.Dense(2)
     dense(pe.zeros((1, 3)))
     nn.save_weights(dense, path)
     before = numbers_of(dense)
-    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    done = subprocess.run([sys.executable, "-c", KILLED_AT_THE_RENAME, str(path)], check=False)
     assert done.returncode == -signal.SIGKILL
     nn.load_weights(dense, path)
     assert_same_bits(numbers_of(dense), before)

@@ -118,3 +118,27 @@ def test_the_cells_of_an_optimizer_have_a_path_each():
 def test_settings_that_make_no_sense_are_refused(make: Any):
     with pytest.raises(pe.StateError):
         make(pe.Parameter(1.0))
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("name", PAIRS)
+def test_torch_takes_the_same_ten_steps(name: str):
+    torch = pytest.importorskip("torch")
+    theirs: dict[str, Callable[[Any], Any]] = {
+        "sgd": lambda p: torch.optim.SGD(p, 0.1),
+        "momentum": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9),
+        "nesterov": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, nesterov=True),
+        "decay": lambda p: torch.optim.SGD(p, 0.1, momentum=0.5, weight_decay=0.2),
+        "adam": lambda p: torch.optim.Adam(p, 0.1),
+        "adamw": lambda p: torch.optim.AdamW(p, 0.1, weight_decay=0.3),
+    }
+    p, q = pe.Parameter(np.zeros(3), dtype="float64"), torch.zeros(3, dtype=torch.float64)
+    q.requires_grad = True
+    opt, other = PAIRS[name][0](p), theirs[name]([q])
+    for _ in range(10):
+        pe.sum(pe.square(p - TARGET)).backward()
+        opt.step()
+        other.zero_grad()
+        ((q - torch.from_numpy(TARGET)) ** 2).sum().backward()
+        other.step()
+    np.testing.assert_allclose(np.asarray(p), q.detach().numpy(), rtol=1e-6)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -152,8 +156,14 @@ def test_weights_alone_are_no_training_state(tmp_path: Path):
     nn.save_weights(model, tmp_path / "weights")
     with pytest.raises(pe.CheckpointError, match="expected a training state, got 'weights'"):
         taught(tmp_path / "run", epochs=2, resume=tmp_path / "weights")
-    with pytest.raises(pe.CheckpointError, match="expected weights, got a file of kind 'training'"):
-        nn.load_weights(model, tmp_path / "run")
+
+
+def test_the_weights_of_a_training_state_can_be_loaded_alone(tmp_path: Path):
+    model, _ = taught(tmp_path / "run", epochs=1, jit=False)
+    other = network()
+    other(examples()[0])
+    nn.load_weights(other, tmp_path / "run")
+    assert_same_bits(numbers_of(other), numbers_of(model))
 
 
 @pytest.mark.parametrize(
@@ -191,3 +201,73 @@ def test_the_slots_of_an_unknown_parameter_are_refused(tmp_path: Path):
     write_tensors(path, arrays, header)
     with pytest.raises(pe.CheckpointError, match=r"slot mean/layers\.9\.kernel is of an unknown"):
         taught(path, epochs=2, resume=path)
+
+
+class Keep(train.Callback):
+    """Keeps the run that it watches."""
+
+    def on_train_begin(self, run: train.Run) -> None:
+        self.run = run
+
+
+def test_a_file_cut_off_anywhere_is_refused_and_nothing_changes(tmp_path: Path):
+    path, keep = tmp_path / "run", Keep()
+    model, history = taught(path, epochs=2, jit=False, callbacks=[keep])
+    content, before = path.read_bytes(), numbers_of(model)
+    for length in [*range(0, len(content), 97), len(content) - 1]:
+        path.write_bytes(content[:length])
+        with pytest.raises(pe.CheckpointError, match="not a whole safetensors file"):
+            train.restore_run(keep.run, path)
+    assert_same_bits(numbers_of(model), before)
+    assert (keep.run.epoch, keep.run.batch, len(history)) == (2, 0, 2)
+
+
+def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path):
+    path, keep = tmp_path / "run", Keep()
+    taught(path, epochs=1, jit=False)
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The system refuses the rest of a file this long, as it does where no space is left.
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(pe.CheckpointError, match=rf"{os.strerror(errno.EFBIG)}\n.*make room"):
+            taught(path, epochs=3, resume=path, jit=False, callbacks=[keep])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert path.read_bytes() == before
+    assert [found.name for found in tmp_path.iterdir()] == ["run"]
+    # What was learned is still there, and can be saved where there is room.
+    train.save_run(keep.run, tmp_path / "elsewhere")
+    model, _ = taught(path, epochs=2, resume=tmp_path / "elsewhere", jit=False)
+    assert_same_bits(numbers_of(keep.run.model), numbers_of(model))
+
+
+class KillAfter(train.Callback):
+    """Kills the process after so many batches, before the last of them is saved."""
+
+    def __init__(self, batches: int) -> None:
+        self.left = batches
+
+    def on_batch_end(self, run: train.Run, logs: dict[str, float]) -> None:
+        self.left -= 1
+        if not self.left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+KILLED = """
+import sys
+from tests.train.test_checkpoint import KillAfter, taught
+taught(sys.argv[1], epochs=3, every=1, callbacks=[KillAfter(7)], jit=False)
+"""
+
+
+def test_a_run_goes_on_after_its_process_was_killed(
+    tmp_path: Path, whole: tuple[Any, train.History]
+):
+    path = tmp_path / "run"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False, cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL
+    model, history = taught(path, epochs=3, resume=path, jit=False)
+    assert_same_bits(numbers_of(model), whole[0])
+    assert history.epochs == whole[1].epochs

@@ -20,31 +20,28 @@ def spiral(rows: int = 50) -> tuple[Any, Any]:
     return rng.normal(size=(rows, 4)) + labels[:, None], labels
 
 
-def keras_model(*more: Any) -> nn.Sequential:
-    """As in Keras's first example."""
-    return nn.Sequential(
-        [nn.Flatten(), nn.Dense(64, activation="relu"), *more, nn.Dense(10, activation="softmax")]
-    )
-
-
 def taught_on_digits(jit: bool) -> tuple[Any, train.History, float]:
     """The Keras example on the digits; its numbers, its history, its accuracy on test images."""
     pe.random.seed(0)
     digits = pe.data.digits()
-    model = keras_model()
+    model = nn.Sequential([nn.Dense(64, activation="relu"), nn.Dense(10, activation="softmax")])
+    images, test_images = (part.reshape(-1, 64) for part in (digits[0], digits[2]))
     history = pe.fit(
         model,
-        (digits.train_images, digits.train_labels),
+        (images, digits.train_labels),
         loss="cross_entropy",
         optimizer="adam",
         metrics=["accuracy"],
         epochs=12,
-        validation=(digits.test_images, digits.test_labels),
+        validation=(test_images, digits.test_labels),
         seed=1,
         jit=jit,
         verbose=False,
     )
-    chances = model(digits.test_images).numpy()
+    assert history.notes == [
+        "the model ends in softmax: the loss and the metrics are given its logits"
+    ]
+    chances = model(test_images).numpy()
     np.testing.assert_allclose(chances.sum(-1), 1.0, rtol=1e-5)
     accuracy = float((chances.argmax(-1) == digits.test_labels).mean())
     assert history["val_accuracy"][-1] == pytest.approx(accuracy)
@@ -251,12 +248,47 @@ def test_a_loss_and_an_optimizer_of_ones_own_will_do():
     assert history["loss"][-1] < 0.1 * history["loss"][0]
 
 
+def test_a_share_of_the_data_can_be_held_back_for_validation():
+    x, y = spiral(50)
+
+    def fitted(data: Any, **options: Any) -> train.History:
+        pe.random.seed(1)
+        return pe.fit(nn.Dense(3), data, loss="cross_entropy", epochs=2, seed=0, verbose=False,
+                      jit=False, **options)  # fmt: skip
+
+    first, last = (x[:40], y[:40]), (x[40:], y[40:])
+    expected = fitted(first, validation=last)
+    assert fitted((x, y), validation_split=0.2).epochs == expected.epochs
+    assert fitted(first, validation_data=last).epochs == expected.epochs
+    with pytest.raises(pe.StateError, match="got both"):
+        fitted(first, validation=last, validation_split=0.2)
+    for wrong in (0.0, 1.0, -0.5, float("nan")):
+        with pytest.raises(pe.StateError, match="validation_split between 0 and 1"):
+            fitted(first, validation_split=wrong)
+    with pytest.raises(pe.DataError, match="of 2 examples leaves 0 to learn from and 2 to"):
+        fitted((x[:2], y[:2]), validation_split=0.9)
+
+
+@pytest.mark.parametrize("make", ["SGD", optim.SGD, lambda model: optim.SGD(model, 0.01)])
+def test_an_optimizer_is_a_name_a_class_or_a_function_of_the_model(make: Any):
+    def final(optimizer: Any) -> Any:
+        pe.random.seed(1)
+        model = nn.Dense(3)
+        pe.fit(model, spiral(), loss="cross_entropy", optimizer=optimizer, seed=0, jit=False,
+               verbose=False)  # fmt: skip
+        return numbers_of(model)
+
+    assert_same_bits(final(make), final("sgd"))
+
+
 def test_unknown_names_are_named():
     model = nn.Dense(3)
     with pytest.raises(pe.StateError, match="no loss is called 'crossentropy'; there are"):
         pe.fit(model, spiral(), loss="crossentropy")
     with pytest.raises(pe.StateError, match="no optimizer is called 'adma'; there are adam"):
         pe.fit(model, spiral(), loss="cross_entropy", optimizer="adma")
+    with pytest.raises(pe.StateError, match="no optimizer is called 3"):
+        pe.fit(model, spiral(), loss="cross_entropy", optimizer=3)  # type: ignore[arg-type]
     with pytest.raises(pe.StateError, match="no metric is called"):
         pe.fit(model, spiral(), loss="cross_entropy", metrics=["acc"])
     with pytest.raises(KeyError, match="'accuracy' was not measured; there is loss"):

@@ -8,7 +8,7 @@ are equal and share code. Each node remembers the user's line, outside equality 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -82,7 +82,8 @@ class Node:
     """One application of an op. `attrs` are sorted pairs of a name and a hashable value."""
 
     op: Operation
-    operands: tuple[Value, ...]
+    # Not in the repr: each operand would show its node, and so on, along every path of the graph.
+    operands: tuple[Value, ...] = field(repr=False)
     attrs: Attrs
     types: tuple[Type, ...]
     source: Source | None = None

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.core.dtype import float32, int64
-from pellucid.core.error import OpShapeError, StateError
+from pellucid.core.error import DataError, OpShapeError, StateError
 from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
 from pellucid.tensor import arithmetic as pe
@@ -36,7 +36,7 @@ def accuracy(scores: Operand, labels: Operand) -> Tensor:
     0.5
     """
     found, wanted = _classes("accuracy", scores, labels)
-    return _share(pe.equal(argmax(found, axis=-1), wanted))
+    return _share("accuracy", pe.equal(argmax(found, axis=-1), wanted))
 
 
 def top_k_accuracy(k: int) -> Metric:
@@ -58,7 +58,7 @@ def top_k_accuracy(k: int) -> Metric:
         own = broadcast_to(sum_over(chosen, axis=-1, keepdims=True), found.shape)
         tied = pe.logical_and(pe.equal(found, own), pe.less(classes, label))
         ahead = sum_over(pe.logical_or(pe.less(own, found), tied), axis=-1)
-        return _share(pe.less(ahead, k))
+        return _share("top_k_accuracy", pe.less(ahead, k))
 
     metric.__name__ = f"top_{k}_accuracy"
     return metric
@@ -76,7 +76,8 @@ def binary_accuracy(logits: Operand, targets: Operand) -> Tensor:
             f"binary_accuracy: the shapes differ, {shape_text(found.shape)} and "
             f"{shape_text(wanted.shape)}{at_line(user_source())}"
         )
-    return _share(pe.equal(pe.less(0.0, found), pe.less(0.5, pe.astype(wanted, float32))))
+    hits = pe.equal(pe.less(0.0, found), pe.less(0.5, pe.astype(wanted, float32)))
+    return _share("binary_accuracy", hits)
 
 
 def confusion_matrix(scores: Any, labels: Any, classes: int) -> NDArray[np.int64]:
@@ -136,5 +137,7 @@ def _classes(name: str, scores: Operand, labels: Operand) -> tuple[Tensor, Tenso
     return found, pe.astype(wanted, int64)
 
 
-def _share(hits: Tensor) -> Tensor:
+def _share(name: str, hits: Tensor) -> Tensor:
+    if not hits.size:
+        raise DataError(f"{name}: the batch is empty, it has no share{at_line(user_source())}")
     return mean(pe.astype(hits, float32))

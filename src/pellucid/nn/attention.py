@@ -1,4 +1,4 @@
-"""How does a sequence look at itself, or at another one? Embedding, attention and its heads."""
+"""How does a sequence look at itself, or at another one? By attention, and by several heads."""
 
 from __future__ import annotations
 
@@ -6,61 +6,20 @@ import math
 from typing import Any
 
 from pellucid.core.dtype import as_dtype, float32
-from pellucid.core.error import OpShapeError, OpTypeError, StateError
+from pellucid.core.error import OpShapeError, StateError
 from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
 from pellucid.nn.initializers import Initializer, find_initializer
 from pellucid.nn.layers import Dense, Dropout
-from pellucid.nn.module import Module, new_parameter
+from pellucid.nn.module import Module
 from pellucid.tensor import arithmetic as pe
-from pellucid.tensor.creation import one_hot
 from pellucid.tensor.products import matmul
 from pellucid.tensor.reducing import max as maximum_over
 from pellucid.tensor.reducing import places
 from pellucid.tensor.reducing import sum as sum_over
-from pellucid.tensor.shaping import expand_dims, permute_dims, reshape
+from pellucid.tensor.shaping import permute_dims, reshape
 from pellucid.tensor.state import as_tensor
 from pellucid.tensor.tensor import Operand, Tensor
-
-
-class Embedding(Module):
-    """A row of the Parameter `table` (count, features) for each whole number from 0 to count - 1.
-
-    Input integers of any shape (...); output (..., features). A number out of range gives NaN.
-    The row is picked by a product with a one-hot matrix: the work grows with `count`.
-
-    >>> Embedding(10, 4)(as_tensor([[1, 2, 3]])).shape
-    (1, 3, 4)
-    """
-
-    def __init__(
-        self,
-        count: int,
-        features: int,
-        *,
-        initializer: str | Initializer = "lecun_normal",
-        dtype: Any = float32,
-    ) -> None:
-        if count < 1 or features < 1:
-            raise StateError(f"Embedding: expected at least (1, 1), got {(count, features)}")
-        self.count = count
-        self.features = features
-        self.dtype = as_dtype(dtype)
-        shape, fans = (count, features), (features, features)
-        make = find_initializer(initializer)
-        self.table = new_parameter("table", shape, make, fans, self.dtype)
-
-    def forward(self, ids: Operand) -> Tensor:
-        """Integers of shape (...) to (..., features)."""
-        tensor = as_tensor(ids)
-        if tensor.dtype.is_floating or tensor.dtype.kind == "bool":
-            raise OpTypeError(
-                f"Embedding: expected integers, got {tensor.layout.type}{at_line(user_source())}\n"
-                "  did you mean ids.astype('int64') ?"
-            )
-        rows = matmul(one_hot(tensor, self.count, dtype=self.dtype), self.table)
-        valid = pe.logical_and(pe.less_equal(0, tensor), pe.less(tensor, self.count))
-        return pe.where(expand_dims(valid, axis=-1), rows, math.nan)
 
 
 def attention(

@@ -1,4 +1,4 @@
-"""Which layers look at windows? Convolutions, transposed ones, and poolings, in 1 to 3 dimensions.
+"""Which layers look at windows? Convolutions and transposed ones, in 1 to 3 dimensions.
 
 Inputs are (batch, spatial axes, channels); `data_format="channels_first"` moves the channels. See
 `nn.functional` for strides, padding and dilation.
@@ -24,16 +24,17 @@ from pellucid.tensor.state import Parameter, as_tensor
 from pellucid.tensor.tensor import Operand, Tensor
 
 
-class _Windowed(Module):
+class Windowed(Module):
     """A layer over inputs with `rank` spatial axes."""
 
     rank: ClassVar[int]
     data_format: str
 
-    def _checked(self, x: Operand) -> Tensor:
+    def checked(self, x: Operand) -> Tensor:
+        """x as a Tensor of the layer's rank; raises OpShapeError."""
         tensor = as_tensor(x)
         if tensor.ndim != self.rank + 2:
-            axes = "batch, channels and" if self._channel_axis == 1 else "batch, channels last and"
+            axes = "batch, channels and" if self.channel_axis == 1 else "batch, channels last and"
             raise OpShapeError(
                 f"{type(self).__name__}: expected {axes} {self.rank} spatial axes, "
                 f"got {shape_text(tensor.shape)}{at_line(user_source())}"
@@ -41,11 +42,12 @@ class _Windowed(Module):
         return tensor
 
     @property
-    def _channel_axis(self) -> int:
+    def channel_axis(self) -> int:
+        """Where the channels are."""
         return 1 if self.data_format == "channels_first" else self.rank + 1
 
 
-class _Convolution(_Windowed):
+class _Convolution(Windowed):
     """The parameters that convolutions and transposed ones have.
 
     `kernel` (window axes, channels / groups, filters) and `bias` (filters,) are made at the first
@@ -107,8 +109,8 @@ class _Convolution(_Windowed):
 
     def forward(self, x: Operand) -> Tensor:
         """x to (batch, spatial axes, filters), in the layer's data format."""
-        tensor = self._checked(x)
-        channels = tensor.shape[self._channel_axis]
+        tensor = self.checked(x)
+        channels = tensor.shape[self.channel_axis]
         if self.kernel is None:
             self.build(channels)
         assert self.kernel is not None, "build made it"
@@ -129,7 +131,7 @@ class _Convolution(_Windowed):
         )
         if self.bias is None:
             return self.activation(found)
-        after = self.rank + 1 - self._channel_axis
+        after = self.rank + 1 - self.channel_axis
         bias = reshape(self.bias, (self.filters, *(1,) * after)) if after else self.bias
         return self.activation(add(found, bias))
 
@@ -186,80 +188,3 @@ class Conv3DTranspose(_Convolution):
 
     rank = 3
     transposed = True
-
-
-class _Pooling(_Windowed):
-    """Windows of `pool_size`, each `strides` (the pool size, if not given) after the last."""
-
-    mean: ClassVar[bool] = False
-
-    def __init__(
-        self,
-        pool_size: Numbers = 2,
-        strides: Numbers | None = None,
-        padding: PaddingLike = "valid",
-        *,
-        data_format: str = "channels_last",
-    ) -> None:
-        if data_format not in functional.FORMATS:
-            raise StateError(f"{type(self).__name__}: no data_format is called {data_format!r}")
-        self.pool_size = functional.numbers("pool_size", pool_size, self.rank)
-        given = self.pool_size if strides is None else strides
-        self.strides = functional.numbers("strides", given, self.rank)
-        self.padding = padding
-        self.data_format = data_format
-
-    def forward(self, x: Operand) -> Tensor:
-        """x to the same with fewer places."""
-        pool = functional.avg_pool if self.mean else functional.max_pool
-        return pool(
-            self._checked(x),
-            self.pool_size,
-            strides=self.strides,
-            padding=self.padding,
-            data_format=self.data_format,
-        )
-
-
-class MaxPool1D(_Pooling):
-    """The largest element of each window over sequences (batch, steps, channels)."""
-
-    rank = 1
-
-
-class MaxPool2D(_Pooling):
-    """The largest element of each window over images (batch, height, width, channels).
-
-    >>> from pellucid import zeros
-    >>> MaxPool2D(2)(zeros((1, 24, 24, 3))).shape
-    (1, 12, 12, 3)
-    """
-
-    rank = 2
-
-
-class MaxPool3D(_Pooling):
-    """The largest element of each window over volumes."""
-
-    rank = 3
-
-
-class AvgPool1D(_Pooling):
-    """The mean of each window over sequences (batch, steps, channels), padding left out."""
-
-    rank = 1
-    mean = True
-
-
-class AvgPool2D(_Pooling):
-    """The mean of each window over images (batch, height, width, channels), padding left out."""
-
-    rank = 2
-    mean = True
-
-
-class AvgPool3D(_Pooling):
-    """The mean of each window over volumes, padding left out."""
-
-    rank = 3
-    mean = True

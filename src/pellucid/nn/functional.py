@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from pellucid.core.error import OpShapeError
 from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
+from pellucid.core.spelling import unknown_name
 from pellucid.ir.graph import freeze_attrs
+from pellucid.nn.spellings import FUNCTIONS
 from pellucid.ops.convolution import convolution, plain_attrs
 from pellucid.ops.reduce_window import window_max, window_sum
 from pellucid.ops.windows import Padding, Sizes, dilated
@@ -229,3 +231,7 @@ def _arranged(x: Tensor, data_format: str, back: bool = True) -> Tensor:
     last = x.ndim - 1
     axes = (0, last, *range(1, last)) if back else (0, *range(2, last + 1), 1)
     return permute_dims(x, axes)
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise unknown_name("pellucid.nn.functional", name, FUNCTIONS)

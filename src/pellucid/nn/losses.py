@@ -1,14 +1,20 @@
-"""How wrong is a prediction? Scalars to be made small, averaged over the batch."""
+"""How wrong is a prediction? Scalars to be made small, averaged over the batch.
+
+Each raises DataError where the batch is empty: its mean would be NaN, and so what learns from it.
+"""
 
 from __future__ import annotations
 
-import math
+from typing import NoReturn
 
 from pellucid.core.dtype import int64
-from pellucid.core.error import OpShapeError, OpTypeError, StateError
+from pellucid.core.error import DataError, OpShapeError, OpTypeError, StateError
 from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
+from pellucid.core.spelling import unknown_name
 from pellucid.nn.activations import log_softmax, softplus
+from pellucid.nn.numbered import nan_where_out_of_range, require_in_range
+from pellucid.nn.spellings import LOSSES
 from pellucid.tensor import arithmetic as pe
 from pellucid.tensor.reducing import mean, places
 from pellucid.tensor.reducing import sum as sum_over
@@ -21,9 +27,10 @@ def cross_entropy(logits: Operand, labels: Operand, *, label_smoothing: float = 
     """The mean of -log softmax(logits) at the labels; takes logits, not probabilities.
 
     `logits` has shape (..., classes); `labels` are integers of shape (...), or probabilities of the
-    same shape as the logits. An integer label that is no class makes the loss NaN. Smoothing by s
-    takes 1 - s of the labels and spreads s evenly over the classes (Szegedy et al., CVPR 2016).
-    Raises OpShapeError and OpTypeError where the two do not fit.
+    same shape as the logits. An integer label that is no class is an OpIndexError; where labels are
+    not known, in a compiled function, it makes the loss NaN. Smoothing by s takes 1 - s of the
+    labels and spreads s evenly over the classes (Szegedy et al., CVPR 2016). Raises OpShapeError
+    and OpTypeError where the two do not fit.
 
     >>> print(f"{cross_entropy([[0.0, 0.0]], as_tensor([1])):.4f}")
     0.6931
@@ -46,7 +53,7 @@ def cross_entropy(logits: Operand, labels: Operand, *, label_smoothing: float = 
         found = pe.add(
             pe.multiply(found, 1.0 - label_smoothing), pe.multiply(even, label_smoothing)
         )
-    return pe.negative(mean(found))
+    return pe.negative(_averaged("cross_entropy", found))
 
 
 def binary_cross_entropy(logits: Operand, targets: Operand) -> Tensor:
@@ -59,7 +66,8 @@ def binary_cross_entropy(logits: Operand, targets: Operand) -> Tensor:
     0.3709
     """
     scores, target = _pair("binary_cross_entropy", logits, targets)
-    return mean(pe.subtract(softplus(scores), pe.multiply(target, scores)))
+    each = pe.subtract(softplus(scores), pe.multiply(target, scores))
+    return _averaged("binary_cross_entropy", each)
 
 
 def mse(predictions: Operand, targets: Operand) -> Tensor:
@@ -68,7 +76,7 @@ def mse(predictions: Operand, targets: Operand) -> Tensor:
     >>> print(mse([1.0, 2.0], [1.0, 4.0]))
     2.0
     """
-    return mean(pe.square(pe.subtract(*_pair("mse", predictions, targets))))
+    return _averaged("mse", pe.square(pe.subtract(*_pair("mse", predictions, targets))))
 
 
 def mae(predictions: Operand, targets: Operand) -> Tensor:
@@ -77,7 +85,7 @@ def mae(predictions: Operand, targets: Operand) -> Tensor:
     >>> print(mae([1.0, 2.0], [1.0, 4.0]))
     1.0
     """
-    return mean(pe.absolute(pe.subtract(*_pair("mae", predictions, targets))))
+    return _averaged("mae", pe.absolute(pe.subtract(*_pair("mae", predictions, targets))))
 
 
 def huber(predictions: Operand, targets: Operand, *, delta: float = 1.0) -> Tensor:
@@ -94,7 +102,7 @@ def huber(predictions: Operand, targets: Operand, *, delta: float = 1.0) -> Tens
     far = pe.absolute(distance)
     curve = pe.multiply(pe.square(distance), 0.5)
     line = pe.multiply(pe.subtract(far, delta / 2), delta)
-    return mean(pe.where(pe.less_equal(far, delta), curve, line))
+    return _averaged("huber", pe.where(pe.less_equal(far, delta), curve, line))
 
 
 def kl_divergence(logits: Operand, targets: Operand) -> Tensor:
@@ -111,7 +119,18 @@ def kl_divergence(logits: Operand, targets: Operand) -> Tensor:
         raise OpShapeError(f"kl_divergence: expected a class axis{at_line(user_source())}")
     none = pe.less_equal(target, 0.0)
     surprise = pe.multiply(target, pe.log(pe.where(none, 1.0, target)))
-    return mean(sum_over(pe.subtract(surprise, pe.multiply(target, log_softmax(scores))), axis=-1))
+    each = pe.subtract(surprise, pe.multiply(target, log_softmax(scores)))
+    return _averaged("kl_divergence", sum_over(each, axis=-1))
+
+
+def _averaged(name: str, each: Tensor) -> Tensor:
+    """The mean over the batch; raises DataError where there is nothing in it."""
+    if not each.size:
+        raise DataError(
+            f"{name}: the batch is empty, and nothing has no mean{at_line(user_source())}\n"
+            "  leave out batches without rows"
+        )
+    return mean(each)
 
 
 def _pair(name: str, predictions: Operand, targets: Operand) -> tuple[Tensor, Tensor]:
@@ -145,12 +164,17 @@ def _probable(scores: Tensor, target: Tensor) -> Tensor:
 
 
 def _picked(likely: Tensor, labels: Tensor) -> Tensor:
-    """The log-likelihood at each label, NaN where the label is no class."""
+    """The log-likelihood at each label, NaN where it turns out that the label is no class."""
     shape, classes = likely.shape, likely.shape[-1]
+    way_out = "does the last layer have one unit for each class?"
+    require_in_range("cross_entropy: the label", labels, classes, way_out)
     # A small dtype may not count as far as there are classes.
     labels = pe.astype(labels, int64)
     wide = broadcast_to(expand_dims(labels, axis=-1), shape)
     hit = pe.equal(wide, places(shape, likely.ndim - 1))
     found = sum_over(pe.where(hit, likely, 0.0), axis=-1)
-    valid = pe.logical_and(pe.less_equal(0, labels), pe.less(labels, classes))
-    return pe.where(valid, found, math.nan)
+    return nan_where_out_of_range(found, labels, classes)
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise unknown_name("pellucid.nn.losses", name, LOSSES)

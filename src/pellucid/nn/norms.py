@@ -10,14 +10,15 @@ from __future__ import annotations
 from typing import Any
 
 from pellucid.core.dtype import DType, as_dtype, float32
-from pellucid.core.error import OpShapeError, StateError
+from pellucid.core.error import DataError, OpShapeError, StateError
 from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
 from pellucid.nn.initializers import ones, zeros
 from pellucid.nn.module import Module, new_parameter
 from pellucid.tensor import creation
-from pellucid.tensor.arithmetic import add, astype, divide, multiply, sqrt, square, subtract
+from pellucid.tensor.arithmetic import add, astype, multiply, square, subtract
 from pellucid.tensor.context import no_grad, outside_traces
+from pellucid.tensor.elementary import rsqrt
 from pellucid.tensor.reducing import mean
 from pellucid.tensor.shaping import axis_of, reshape
 from pellucid.tensor.state import Buffer, Parameter, as_tensor
@@ -119,13 +120,13 @@ class RMSNorm(Norm):
         """x of shape (..., features) to the same shape."""
         wide = self.prepared(x)
         power = mean(square(wide), axis=-1, keepdims=True)
-        return self.finished(multiply(wide, _inverse_root(power, self.epsilon)))
+        return self.finished(multiply(wide, rsqrt(add(power, self.epsilon))))
 
 
 class GroupNorm(Norm):
     """Each example by the mean and deviation of groups of its channels (Wu and He, ECCV 2018).
 
-    Input (batch, ..., channels), channels last; the channels are cut into `groups` of neighbours,
+    Input (batch, ...), with the channels along `axis`; they are cut into `groups` of neighbours,
     and the statistics go over all positions of a group. Raises OpShapeError where the groups do
     not divide the channels.
 
@@ -137,27 +138,29 @@ class GroupNorm(Norm):
         self,
         groups: int,
         *,
+        axis: int = -1,
         epsilon: float = 1e-5,
         use_bias: bool = True,
         dtype: Any = float32,
     ) -> None:
         if groups < 1:
             raise StateError(f"GroupNorm: expected at least 1 group, got {groups}")
-        super().__init__(-1, epsilon, use_bias, dtype)
+        super().__init__(axis, epsilon, use_bias, dtype)
         self.groups = groups
 
     def forward(self, x: Operand) -> Tensor:
-        """x of shape (batch, ..., channels) to the same shape."""
-        tensor = as_tensor(x)
-        if tensor.ndim and tensor.shape[-1] % self.groups:
+        """x of shape (batch, ...) to the same shape."""
+        wide = self.prepared(x)
+        place = axis_of("GroupNorm", self.axis, wide.ndim)
+        channels = wide.shape[place]
+        if channels % self.groups:
             raise OpShapeError(
-                f"GroupNorm: {self.groups} groups do not divide {tensor.shape[-1]} channels"
+                f"GroupNorm: {self.groups} groups do not divide {channels} channels"
                 f"{at_line(user_source())}"
             )
-        wide = self.prepared(tensor)
-        *outer, channels = wide.shape
-        grouped = reshape(wide, (*outer, self.groups, channels // self.groups))
-        axes = (*range(1, len(outer)), len(outer) + 1)
+        before, after = wide.shape[:place], wide.shape[place + 1 :]
+        grouped = reshape(wide, (*before, self.groups, channels // self.groups, *after))
+        axes = tuple(axis for axis in range(1, grouped.ndim) if axis != place)
         standard = _standardised(grouped, axes, self.epsilon)
         return self.finished(reshape(standard, wide.shape))
 
@@ -207,18 +210,23 @@ class BatchNorm(Norm):
         if self.training:
             return self.finished(self._by_batch(wide, self.mean, self.variance))
         centred = subtract(wide, self.along(self.mean, wide.ndim))
-        scale = _inverse_root(self.along(self.variance, wide.ndim), self.epsilon)
+        scale = rsqrt(add(self.along(self.variance, wide.ndim), self.epsilon))
         return self.finished(multiply(centred, scale))
 
     def _by_batch(self, wide: Tensor, running_mean: Buffer, running_variance: Buffer) -> Tensor:
         place = axis_of("BatchNorm", self.axis, wide.ndim)
         axes = tuple(i for i in range(wide.ndim) if i != place)
+        if not wide.size:
+            raise DataError(
+                f"BatchNorm: the batch {shape_text(wide.shape)} is empty, its mean would spoil the "
+                f"running one{at_line(user_source())}\n  leave out batches without rows"
+            )
         centre, centred, variance = _spread(wide, axes)
         with no_grad():
             for buffer, found in ((running_mean, centre), (running_variance, variance)):
                 flat = reshape(found, buffer.shape)
                 buffer.assign(buffer * self.momentum + flat * (1.0 - self.momentum))
-        return multiply(centred, _inverse_root(variance, self.epsilon))
+        return multiply(centred, rsqrt(add(variance, self.epsilon)))
 
 
 def _wide(dtype: DType) -> DType:
@@ -235,9 +243,4 @@ def _spread(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
 
 def _standardised(x: Tensor, axes: tuple[int, ...], epsilon: float) -> Tensor:
     _, centred, variance = _spread(x, axes)
-    return multiply(centred, _inverse_root(variance, epsilon))
-
-
-def _inverse_root(power: Tensor, epsilon: float) -> Tensor:
-    # One division for each mean, and a product for each element.
-    return divide(1.0, sqrt(add(power, epsilon)))
+    return multiply(centred, rsqrt(add(variance, epsilon)))

@@ -20,6 +20,7 @@ from typing import Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from pellucid.core.dtype import bfloat16
 from pellucid.core.error import CheckpointError, StateError
 from pellucid.core.source import at_line, user_source
 from pellucid.nn.module import Module, named_modules
@@ -29,6 +30,8 @@ from pellucid.tensor.state import Variable
 from pellucid.tensor.tensor import Tensor
 
 FORMAT: Final = 1
+WEIGHTS: Final = "weights"
+"""In the header of a file that has more in it: with what the names of a model's weights begin."""
 _KEY: Final = "pellucid"
 Arrays = Mapping[str, NDArray[Any]]
 Header = dict[str, Any]
@@ -46,14 +49,17 @@ def save_weights(model: Module, path: str | os.PathLike[str]) -> None:
 def load_weights(model: Module, path: str | os.PathLike[str]) -> None:
     """Give a model the Parameters and Buffers of a file that `save_weights` wrote.
 
-    Any safetensors file will do that has the model's names, dtypes and shapes. Raises StateError
-    where the model has no Parameters yet, CheckpointError on anything else; then nothing changed.
+    The file of a training state (`train.Checkpoint`) will do, too, and any safetensors file that
+    has the model's names, dtypes and shapes. Raises StateError where the model has no Parameters
+    yet, CheckpointError on anything else; then nothing changed.
     """
     cells = _cells("load_weights", model)
     arrays, header = read_tensors(path)
-    if header.get("kind", "weights") != "weights":
-        raise CheckpointError(f"{path}: expected weights, got a file of kind {header['kind']!r}")
-    assign_all(path, cells, arrays)
+    kind, prefix = header.get("kind", "weights"), header.get(WEIGHTS, "")
+    if (kind != "weights" and not prefix) or not isinstance(prefix, str):
+        raise CheckpointError(f"{path}: expected weights, got a file of kind {kind!r}")
+    weights = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+    assign_all(path, cells, weights)
 
 
 def structure(model: Module) -> dict[str, str]:
@@ -102,7 +108,8 @@ def write_tensors(path: str | os.PathLike[str], arrays: Arrays, header: Header) 
         _replace(Path(path), save(dense, {_KEY: sealed}))
     except OSError as error:
         raise CheckpointError(
-            f"{path}: cannot write it: {error.strerror or error}\n  what was there is unchanged"
+            f"{path}: cannot write it: {error.strerror or error}\n  what was there is unchanged; "
+            "make room, or save to another place"
         ) from error
 
 
@@ -124,7 +131,9 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]],
         raise CheckpointError(f"{path}: the header is no table of names and values")
     found = cast("Header", header)
     if found.pop("sha256", None) != _digest(arrays, found):
-        raise CheckpointError(f"{path}: the file is damaged: its checksum differs")
+        raise CheckpointError(
+            f"{path}: the file is damaged: its checksum differs\n  {_ANOTHER_COPY}"
+        )
     if found.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: expected format {FORMAT}, got {found.get('format')!r}\n"
@@ -136,13 +145,32 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]],
 def _parsed(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
+    # NumPy knows a file's bfloat16 by name only once that dtype has been loaded.
+    _ = bfloat16.numpy
     try:
         opened: Any = safe_open(path, framework="numpy")
         with opened as file:
+            _require_distinct_names(path)
             names: list[str] = list(file.keys())
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path}: not a whole safetensors file: {error}") from None
+        raise CheckpointError(
+            f"{path}: not a whole safetensors file: {error}\n  {_ANOTHER_COPY}"
+        ) from None
+
+
+def _require_distinct_names(path: str | os.PathLike[str]) -> None:
+    """Raise ValueError where a tensor has two entries, of which readers would take either."""
+    with Path(path).open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        text = file.read(length)
+
+    def distinct(pairs: list[tuple[str, Any]]) -> None:
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):
+            raise ValueError(f"the header has {max(names, key=names.count)!r} twice")
+
+    json.loads(text, object_pairs_hook=distinct)
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -194,3 +222,4 @@ def _list(what: str, names: list[str]) -> str:
 
 
 _SHOWN: Final = 4
+_ANOTHER_COPY: Final = "nothing was read from it: take another copy, or an earlier checkpoint"

@@ -11,10 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
-from pellucid.core.dtype import float64, int64
+from pellucid.core.dtype import float64
 from pellucid.core.error import StateError
+from pellucid.core.spelling import unknown_name
 from pellucid.tensor import arithmetic as pe
+from pellucid.tensor.elementary import cos, floor_divide, pow
 from pellucid.tensor.state import as_tensor
 from pellucid.tensor.tensor import Operand, Tensor
 
@@ -60,9 +63,8 @@ class StepDecay:
 
     def __call__(self, step: Operand) -> Tensor:
         """The rate after `step` steps, float64."""
-        # Casting drops the fraction, and counts are not negative.
-        falls = pe.astype(pe.astype(pe.divide(_count(step), self.every), int64), float64)
-        return pe.multiply(pe.exp(pe.multiply(falls, math.log(self.factor))), self.rate)
+        falls = floor_divide(_count(step), self.every)
+        return pe.multiply(pow(self.factor, falls), self.rate)
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Cosine:
     def __call__(self, step: Operand) -> Tensor:
         """The rate after `step` steps, float64."""
         part = pe.minimum(pe.divide(_count(step), self.steps), 1.0)
-        height = pe.multiply(pe.subtract(1.0, _sine(pe.subtract(part, 0.5))), 0.5)
+        height = pe.multiply(pe.add(cos(pe.multiply(part, math.pi)), 1.0), 0.5)
         return pe.add(pe.multiply(height, self.rate - self.final), self.final)
 
 
@@ -121,19 +123,6 @@ def _count(step: Operand) -> Tensor:
     return pe.astype(as_tensor(step), float64)
 
 
-def _sine(turns: Tensor) -> Tensor:
-    """sin(pi * t) for |t| <= 1/2, by its Taylor series: the term left out is below 1e-18."""
-    angle = pe.multiply(turns, math.pi)
-    square = pe.square(angle)
-    value = pe.add(pe.multiply(square, 0.0), _SINE[-1])
-    for coefficient in reversed(_SINE[:-1]):
-        value = pe.add(pe.multiply(value, square), coefficient)
-    return pe.multiply(value, angle)
-
-
-_SINE = tuple((-1.0) ** i / math.factorial(2 * i + 1) for i in range(12))
-
-
 def _require_rate(name: str, rate: float) -> None:
     if not rate >= 0:
         raise StateError(f"{name}: expected a rate of at least 0, got {rate}")
@@ -142,3 +131,17 @@ def _require_rate(name: str, rate: float) -> None:
 def _require_steps(name: str, steps: int) -> None:
     if steps < 1:
         raise StateError(f"{name}: expected at least 1 step, got {steps}")
+
+
+_REWRITES = {
+    "CosineAnnealingLR": "schedules.Cosine(rate, steps)",
+    "CosineDecay": "schedules.Cosine(rate, steps)",
+    "ExponentialDecay": "schedules.StepDecay(rate, every, factor)",
+    "ExponentialLR": "schedules.StepDecay(rate, every=1, factor=gamma)",
+    "LinearLR": "schedules.WarmUp(steps, then)",
+    "StepLR": "schedules.StepDecay(rate, every, factor)",
+}
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise unknown_name("pellucid.optim.schedules", name, _REWRITES)

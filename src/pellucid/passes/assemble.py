@@ -31,7 +31,7 @@ def _emit(plan: Plan, group: Group, builder: Builder, env: dict[Value, Value]) -
         made = builder.add(fusion, new, {"body": body, "kind": group.kind})
         env.update(zip(results, made, strict=True))
         return
-    (node,) = group.nodes
+    (node,) = _wanted(plan, group, results)
     made = copy_node(builder, node, [env[value] for value in node.operands])
     env.update(zip(plan.values[node], made, strict=True))
 
@@ -54,11 +54,20 @@ def _body(plan: Plan, group: Group, results: list[Value]) -> tuple[Graph, list[V
                 env[value] = builder.input(value.type)
         return env[value]
 
-    for node in group.nodes:
+    for node in _wanted(plan, group, results):
         operands = [inside(operand, node) for operand in node.operands]
         builder.source = node.source
         env.update(zip(plan.values[node], copy_node(builder, node, operands), strict=True))
     return builder.graph([env[value] for value in results]), inputs
+
+
+def _wanted(plan: Plan, group: Group, results: list[Value]) -> list[Node]:
+    """The nodes of a group that its results need: others make again what some were for."""
+    wanted = {value.node for value in results}
+    for node in reversed(group.nodes):
+        if node in wanted:
+            wanted.update(edge.value.node for edge in plan.edges[node])
+    return [node for node in group.nodes if node in wanted]
 
 
 def _in_order(plan: Plan) -> Iterable[Group]:

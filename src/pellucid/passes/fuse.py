@@ -12,15 +12,17 @@ After `fuse` every node is either alone or a `fusion`, whose body is one kernel 
     contract  one dot_general, transposed views of its operands, and elementwise ops on its result
 
 Every kernel computes its body node by node, so no bit changes. A value that is used outside too
-becomes another output; nothing is computed twice but what costs nothing: constants, iotas, and
-movement (a broadcast or a transpose is an index), which are copied into every kernel that reads
-them. No kernel waits, through others, for itself; none has more than `budget` buffers.
+becomes another output (its elements may be written in another shape); nothing is computed twice but
+what costs nothing: constants, iotas, and movement (a broadcast or a transpose is an index), which
+are copied into every kernel that reads them, and what costs less than to store it (`recompute`). No
+kernel waits, through others, for itself; none has more than `budget` buffers.
 
 The order is greedy and fixed: reductions of the same space are paired; what goes along the same
 rows becomes one; elementwise ops go to the contraction or reduction whose result they use; then,
-from the outputs back, loops go to those who read them; last, loops over the same space that read
-the same values. Kernels come in an order in which one that updates an input in place comes after
-the others that read it.
+from the outputs back, loops go to those who read them; loops over the same space that read the
+same values are joined; results are written in the shape in which they are read; last, readers make
+again what is cheap. Kernels come in an order in which one that updates an input in place comes
+after the others that read it.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from collections.abc import Sequence
 from pellucid.core.shape import product
 from pellucid.ir.graph import Graph, Node, Value
 from pellucid.passes.assemble import assemble
-from pellucid.passes.groups import Group, Plan, kind_of
+from pellucid.passes.groups import Group, Plan, kind_of, reads_plainly
+from pellucid.passes.recompute import recompute
 from pellucid.passes.rows import feeds_rows, form_rows
 from pellucid.passes.stage import staged
 
@@ -52,6 +55,9 @@ def fuse(graph: Graph, budget: int = BUFFERS) -> Graph:
     add_epilogues(plan)
     absorb_producers(plan)
     join_siblings(plan)
+    join_reshapes(plan)
+    # Last: what has to be stored is known when the kernels are.
+    recompute(plan)
     return assemble(plan)
 
 
@@ -100,6 +106,22 @@ def join_siblings(plan: Plan) -> None:
             _join_first(plan, node, [(group.shape, value) for value in shared], known)
 
 
+def join_reshapes(plan: Plan) -> None:
+    """A reshape that must stand in memory is written by the kernel that makes what it shows.
+
+    %1 = fusion(%0) { ... }  %2 = reshape(%1)  ->  %2 = fusion(%0) { ..., reshape }
+    """
+    for node in plan.graph.nodes:
+        if node.op.name != "reshape" or node not in plan.group_of:
+            continue
+        (value,), group = node.operands, plan.group_of[node]
+        if len(group.nodes) > 1 or value not in (edge.value for edge in plan.edges[node]):
+            continue
+        maker = plan.maker(value)
+        if maker is not None and maker.kind != "other" and maker.shape == value.shape:
+            plan.join(group, maker)
+
+
 def _join_first(plan: Plan, node: Node, keys: Sequence[object], known: dict[object, Node]) -> None:
     """Join the node's group to the first that was known by one of its keys."""
     for key in keys:
@@ -113,7 +135,7 @@ def _is_epilogue(plan: Plan, node: Node, maker: Group) -> bool:
     """Whether `node` could stand after the op that `maker` is about."""
     if maker.kind not in ("contract", "reduce") or maker.shape != node.operands[0].shape:
         return False
-    if maker.kind == "contract" and not _reads_plainly(plan, node):
+    if maker.kind == "contract" and not reads_plainly(plan, node):
         return False
     own = [edge for edge in plan.edges[node] if plan.maker(edge.value) is maker]
     return not any(edge.moved for edge in own)
@@ -127,7 +149,7 @@ def _may_absorb(plan: Plan, group: Group, reader: Group) -> bool:
         return feeds_rows(plan, group, reader)
     edges = [edge for edge in plan.outgoing(group) if plan.group_of[edge.user] is reader]
     if reader.kind == "contract":
-        plain = all(kind_of(n) == "elementwise" and _reads_plainly(plan, n) for n in group.nodes)
+        plain = all(kind_of(n) == "elementwise" and reads_plainly(plan, n) for n in group.nodes)
         if not plain or any(kind_of(edge.user) == "contract" for edge in edges):
             return False
     moved = any(edge.moved for edge in edges)
@@ -141,18 +163,6 @@ def _may_absorb(plan: Plan, group: Group, reader: Group) -> bool:
         # Moved elements are computed again for each place they move to: let there be one.
         return len(edges) == 1 and product(group.shape) == product(space)
     return group.shape == space and all(inner) == any(inner)
-
-
-def _reads_plainly(plan: Plan, node: Node) -> bool:
-    """Whether what is copied along with `node` are constants and broadcasts alone."""
-    waiting = list(node.operands)
-    while waiting:
-        source = waiting.pop().node
-        if source is not None and plan.is_copied(source, node):
-            if source.op.name not in ("broadcast", "constant"):
-                return False
-            waiting.extend(source.operands)
-    return True
 
 
 def _used_by_reductions_only(plan: Plan) -> set[Node]:

@@ -7,7 +7,7 @@ that reads them. An `Edge` is a use of a value seen through them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pellucid.core.shape import Shape
 from pellucid.ir.graph import Graph, Node, TensorType, Value
@@ -63,6 +63,7 @@ class Plan:
         self.group_of: dict[Node, Group] = {}
         self.edges: dict[Node, list[Edge]] = {}
         self.uses: dict[Value, list[Edge]] = {value: [] for value in graph.numbering}
+        self.again: set[Node] = set()
         for node in graph.nodes:
             if is_copyable(node) and node not in self.needed:
                 continue
@@ -82,6 +83,8 @@ class Plan:
 
     def is_copied(self, source: Node, user: Node) -> bool:
         """Whether a kernel with `user` in it makes `source` itself."""
+        if source in self.again:
+            return self.group_of[source] is not self.group_of[user]
         if not is_copyable(source):
             return False
         return source not in self.needed or (source.op.name in SOURCES and reads_elements(user))
@@ -117,6 +120,26 @@ class Plan:
         _merge_neighbours(self.makers, self.readers, group, into)
         _merge_neighbours(self.readers, self.makers, group, into)
         return True
+
+    def make_again(self, value: Value, nodes: tuple[Node, ...], leaves: tuple[Edge, ...]) -> None:
+        """Let other groups that read a value compute it by `nodes` from what `leaves` read."""
+        group = self.maker(value)
+        assert group is not None, "an input is not made"
+        self.again.update(nodes)
+        users = dict.fromkeys(use.user for use in self.uses[value])
+        self.uses[value] = [use for use in self.uses[value] if self.group_of[use.user] is group]
+        for user in users:
+            reader = self.group_of[user]
+            if reader is group:
+                continue
+            new = [replace(leaf, user=user) for leaf in leaves]
+            others = [edge for edge in self.edges[user] if edge.value is not value]
+            self.edges[user] = [*others, *new]
+            for leaf in new:
+                self.uses[leaf.value].append(leaf)
+                if (maker := self.maker(leaf.value)) is not None and maker is not reader:
+                    self.makers[reader].add(maker)
+                    self.readers[maker].add(reader)
 
     def _has_detour(self, start: Group, end: Group) -> bool:
         """Whether a path leads from `start` to `end` through another group."""
@@ -206,6 +229,18 @@ def _needed(graph: Graph) -> set[Node]:
             elif user in views or not reads_elements(user):
                 needed.add(source)
     return needed
+
+
+def reads_plainly(plan: Plan, node: Node) -> bool:
+    """Whether what is copied along with `node` are constants and broadcasts alone."""
+    waiting = list(node.operands)
+    while waiting:
+        source = waiting.pop().node
+        if source is not None and plan.is_copied(source, node):
+            if source.op.name not in ("broadcast", "constant"):
+                return False
+            waiting.extend(source.operands)
+    return True
 
 
 def _through(node: Node, axes: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -15,7 +15,7 @@ from math import prod
 from typing import Literal
 
 from pellucid.core.shape import Shape, is_static, product, static_shape
-from pellucid.ir.graph import Node
+from pellucid.ir.graph import Node, Value
 from pellucid.passes.groups import NOWHERE, Edge, Group, Plan, Space, kind_of, long_axes
 
 FEWEST_ROWS = 8
@@ -55,6 +55,15 @@ def feeds_rows(plan: Plan, group: Group, reader: Group) -> bool:
     if product(group.shape) == 1:
         return not plan.is_seen_outside(group, reader)
     return _is_aligned(plan, group, reader, reader.space)
+
+
+def is_row(value: Value, group: Group) -> bool:
+    """Whether a value has one element for each row of a kernel of rows."""
+    return (
+        group.kind == "rows"
+        and group.space is not None
+        and (_form_of(value.shape, group.space) == "row")
+    )
 
 
 def _follow(plan: Plan, group: Group, maker: Group) -> None:

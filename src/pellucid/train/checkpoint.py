@@ -13,6 +13,7 @@ from typing import Any, cast
 from pellucid.core.error import CheckpointError
 from pellucid.metrics.mean import Mean
 from pellucid.nn.state import (
+    WEIGHTS,
     Arrays,
     Header,
     assign_all,
@@ -32,6 +33,7 @@ def save_run(run: Run, path: str | os.PathLike[str]) -> None:
     """Write the whole training state; raises CheckpointError, and then the old file is unharmed."""
     header = {
         "kind": KIND,
+        WEIGHTS: "model/",
         "modules": structure(run.model),
         "optimizer": type(run.optimizer).__name__,
         "rows": run.rows,

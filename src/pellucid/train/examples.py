@@ -39,6 +39,24 @@ class Examples:
             chosen: Any = part if order is None else order[part]
             yield _own(self.inputs[chosen]), _own(self.targets[chosen])
 
+    def cut(self, share: float) -> tuple[Examples, Examples]:
+        """All but the last `share` of the examples, and these; raises DataError where one is empty.
+
+        >>> first, last = Examples(np.arange(5), np.arange(5)).cut(0.4)
+        >>> first.inputs, last.inputs
+        (array([0, 1, 2]), array([3, 4]))
+        """
+        at = int(len(self) * (1.0 - share))
+        if not 0 < at < len(self):
+            raise DataError(
+                f"fit: validation_split={share} of {len(self):,} examples leaves {at:,} to learn "
+                f"from and {len(self) - at:,} to validate with"
+            )
+        return (
+            Examples(self.inputs[:at], self.targets[:at]),
+            Examples(self.inputs[at:], self.targets[at:]),
+        )
+
 
 def read_examples(name: str, data: Any, floats: DType) -> Examples:
     """Check (inputs, targets); float64 arrays become `floats`. Raises DataError.

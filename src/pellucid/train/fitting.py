@@ -18,7 +18,6 @@ from pellucid.core.error import DataError, StateError
 from pellucid.core.source import at_line, user_source
 from pellucid.ir.graph import TensorType
 from pellucid.metrics.classification import Metric
-from pellucid.metrics.mean import Mean
 from pellucid.nn import losses
 from pellucid.nn.module import Module, in_mode
 from pellucid.optim.optimizer import Optimizer
@@ -35,13 +34,11 @@ from pellucid.train.examples import (
     read_examples,
     require_labels,
     require_unit,
-    shuffled,
 )
+from pellucid.train.loop import measured, measuring_step, teach, teaching_step
 from pellucid.train.objective import Loss, Objective, find_objective, find_optimizer
 from pellucid.train.progress import progress
 from pellucid.train.run import History, Logs, Run
-
-Step = Callable[[Any, Any], tuple[Any, ...]]
 
 
 def fit(
@@ -49,24 +46,27 @@ def fit(
     data: Any,
     *,
     loss: str | Loss,
-    optimizer: str | Optimizer = "adam",
+    optimizer: str | Optimizer | Callable[[Module], Optimizer] = "adam",
     metrics: Sequence[str | Metric] = (),
     epochs: int = 1,
     batch_size: int = 32,
     validation: Any = None,
+    validation_split: float | None = None,
     callbacks: Sequence[Callback] = (),
     seed: int | None = None,
     jit: bool = True,
     verbose: bool = True,
     resume: str | os.PathLike[str] | None = None,
+    validation_data: Any = None,
 ) -> History:
     """Teach a model the examples `data`, a pair (inputs, targets) of arrays; gives the history.
 
     `loss`, `optimizer` and `metrics` are names or the things themselves. Each epoch goes through
     all examples in an order of its own, which `seed` decides (drawn from `pe.random` by default);
     the last batch may be smaller. After it `validation`, a pair like `data`, is measured as
-    `val_loss` and so on. `resume` goes on from a file that the callback `Checkpoint` wrote, up to
-    `epochs` in all, with the file's seed.
+    `val_loss` and so on; `validation_split` holds back that share of the data instead, the last of
+    it as it stands. `resume` goes on from a file that the callback `Checkpoint` wrote, up to
+    `epochs` in all, with the file's seed. `validation_data` is accepted for `validation`.
 
     Losses of classes take logits: if the model ends in softmax, its logits are used, and the
     history's notes say so. Arrays of float64 are cast to float32 for a model that is not float64.
@@ -84,35 +84,20 @@ def fit(
     _require_count("epochs", epochs, 0)
     _require_count("batch_size", batch_size, 1)
     objective = find_objective(model, loss, metrics)
-    examples, held = _checked(model, objective, data, validation, batch_size)
-    rows = len(examples)
-    start = int(random.integers(0, 2**32)) if seed is None else operator.index(seed)
-    taught = find_optimizer(optimizer, model)
-    run = Run(model, taught, epochs, rows, batch_size, start, objective.measures)
+    given = validation_data if validation is None else validation
+    held = given if validation_split is None else _held_back(given, validation_split)
+    sets = _checked(model, objective, data, held, batch_size)
+    begun = int(random.integers(0, 2**32)) if seed is None else operator.index(seed)
+    run = Run(model, find_optimizer(optimizer, model), epochs, len(sets[0]), batch_size, begun,
+              objective.measures)  # fmt: skip
     run.history.notes += objective.notes
     if resume is not None:
         restore_run(run, resume)
-    step, measure = _step(run, objective), _measure(objective)
+    step, measure = teaching_step(run, objective), measuring_step(objective)
     if jit:
         step, measure = compiled(step), compiled(measure)
     with in_mode(model, training=True), progress(verbose) as shown:
-        watching = [shown, *callbacks]
-        for callback in watching:
-            callback.on_train_begin(run)
-        while run.epoch < run.epochs and not run.stop:
-            _epoch(run, examples, step, watching)
-            if run.batch:
-                break  # stopped in the middle
-            logs = {name: mean.value for name, mean in run.means.items()}
-            if held is not None:
-                means = _evaluated(model, objective, measure, held, batch_size)
-                logs |= {f"val_{name}": value for name, value in means.items()}
-            run.epoch, run.means = run.epoch + 1, {}
-            run.history.epochs.append(logs)
-            for callback in watching:
-                callback.on_epoch_end(run, logs)
-        for callback in watching:
-            callback.on_train_end(run)
+        teach(run, *sets, step, measure, [shown, *callbacks])
     return run.history
 
 
@@ -134,77 +119,33 @@ def evaluate(
     _require_count("batch_size", batch_size, 1)
     objective = find_objective(model, loss, metrics)
     examples, _ = _checked(model, objective, data, None, batch_size)
-    measure = _measure(objective)
-    return _evaluated(model, objective, compiled(measure) if jit else measure, examples, batch_size)
+    measure = measuring_step(objective)
+    return measured(
+        model, objective.measures, compiled(measure) if jit else measure, examples, batch_size
+    )
 
 
-def _step(run: Run, objective: Objective) -> Step:
-    """The step that teaches one batch, and gives the loss and the metrics."""
-    scores, loss, optimizer = objective.scores, objective.loss, run.optimizer
-    metrics = tuple(metric for _, metric in objective.metrics)
-
-    def step(x: Any, y: Any) -> tuple[Any, ...]:
-        found = scores(x)
-        value = loss(found, y)
-        value.backward()
-        optimizer.step()
-        with no_grad():
-            return value, *(metric(found, y) for metric in metrics)
-
-    return step
-
-
-def _measure(objective: Objective) -> Step:
-    """The loss and the metrics of one batch."""
-    scores, loss = objective.scores, objective.loss
-    metrics = tuple(metric for _, metric in objective.metrics)
-
-    def measure(x: Any, y: Any) -> tuple[Any, ...]:
-        found = scores(x)
-        return loss(found, y), *(metric(found, y) for metric in metrics)
-
-    return measure
-
-
-def _epoch(run: Run, examples: Examples, step: Step, watching: list[Callback]) -> None:
-    """Every batch of one epoch, or those that are left of it; `run.batch` is 0 at its end."""
-    if not run.batch:
-        run.means = {name: Mean() for name in run.measures}
-    for callback in watching:
-        callback.on_epoch_begin(run)
-    order = shuffled(run.seed, run.epoch, run.rows)[run.batch * run.batch_size :]
-    batches = -(-run.rows // run.batch_size)
-    for x, y in examples.batches(run.batch_size, order):
-        values = [float(value) for value in step(x, y)]
-        logs = dict(zip(run.measures, values, strict=True))
-        for name, value in logs.items():
-            run.means[name].add(value, len(x))
-        run.batch = (run.batch + 1) % batches
-        for callback in watching:
-            callback.on_batch_end(run, logs)
-        if run.stop and run.batch:
-            return
-
-
-def _evaluated(
-    model: Module, objective: Objective, measure: Step, examples: Examples, batch_size: int
-) -> Logs:
-    means = {name: Mean() for name in objective.measures}
-    with in_mode(model, training=False), no_grad():
-        for x, y in examples.batches(batch_size):
-            for mean, value in zip(means.values(), measure(x, y), strict=True):
-                mean.add(float(value), len(x))
-    return {name: mean.value for name, mean in means.items()}
+def _held_back(validation: Any, share: float) -> float:
+    """The share of the data that is held back; raises StateError where that is none."""
+    if validation is not None:
+        raise StateError("fit: expected validation or validation_split, got both")
+    if not 0.0 < share < 1.0:
+        raise StateError(f"fit: expected a validation_split between 0 and 1, got {share}")
+    return share
 
 
 def _checked(
     model: Module, objective: Objective, data: Any, validation: Any, batch_size: int
 ) -> tuple[Examples, Examples | None]:
-    """Both sets of examples, found to be fit for this model, whose Parameters are there now."""
+    """Both sets of examples, found to be fit for this model, whose Parameters are there now.
+
+    `validation` is a pair like `data`, the share of it that is held back, or None.
+    """
     floats = float_dtype(model)
-    examples = read_examples("the data", data, floats)
-    held = None
-    if validation is not None:
+    examples, held = read_examples("the data", data, floats), None
+    if isinstance(validation, float):
+        examples, held = examples.cut(validation)
+    elif validation is not None:
         held = read_examples("the validation data", validation, floats)
     output = _output(model, objective, examples, batch_size)
     for name, one in (("the data", examples), ("the validation data", held)):

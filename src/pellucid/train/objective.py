@@ -35,6 +35,8 @@ LOSSES: dict[str, Loss] = {
     "sparse_categorical_crossentropy": losses.cross_entropy,
     "categorical_crossentropy": losses.cross_entropy,
     "binary_crossentropy": losses.binary_cross_entropy,
+    "mean_squared_error": losses.mse,
+    "mean_absolute_error": losses.mae,
 }
 
 OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {
@@ -77,16 +79,23 @@ def find_objective(model: Module, loss: str | Loss, metrics: Sequence[str | Metr
     return Objective(found, _before(model, activation), named, (note,))
 
 
-def find_optimizer(spec: str | Optimizer, model: Module) -> Optimizer:
-    """The optimizer itself, or a new one of this name; raises StateError."""
+def find_optimizer(
+    spec: str | Optimizer | Callable[[Module], Optimizer], model: Module
+) -> Optimizer:
+    """The optimizer itself, a new one of this name, or what `spec(model)` gives.
+
+    Raises StateError on unknown names.
+    """
     if isinstance(spec, Optimizer):
         return spec
-    if spec not in OPTIMIZERS:
+    make = OPTIMIZERS.get(spec.lower()) if isinstance(spec, str) else spec
+    made = make(model) if callable(make) else None
+    if not isinstance(made, Optimizer):
         raise StateError(
             f"no optimizer is called {spec!r}; there are {', '.join(OPTIMIZERS)}\n"
             "  or give one: optimizer=optim.SGD(model, 0.1, momentum=0.9)"
         )
-    return OPTIMIZERS[spec](model)
+    return made
 
 
 def _find_loss(spec: str | Loss) -> Loss:

@@ -114,8 +114,13 @@ def written(
 
 
 def whole_shape(graph: Graph) -> tuple[int, ...]:
-    """The shape over which a graph's loops run: that of its largest output."""
-    return max((sizes_of(output) for output in graph.outputs), key=math.prod)
+    """The shape over which a graph's loops run: that of its largest output.
+
+    In a graph of rows it is spelled as its reductions spell it.
+    """
+    largest = max((sizes_of(output) for output in graph.outputs), key=math.prod)
+    reduced = (sizes_of(n.operands[0]) for n in graph.nodes if n.op.name in REDUCTIONS)
+    return next((one for one in reduced if math.prod(one) == math.prod(largest)), largest)
 
 
 def sizes_of(value: Value) -> tuple[int, ...]:
@@ -160,6 +165,8 @@ class Writer:
         self.extents: dict[str, int] = {}
         self.place = tuple(self._axis(axis, sizes) for axis, sizes in enumerate(pieces))
         self.axes = tuple(Axis(name, size) for name, size in self.extents.items())
+        self.shape = tuple(math.prod(sizes) for sizes in pieces)
+        self.position = dot(self.place, row_major(self.shape))
         self.lines: list[Line] = []
         self.arrays: dict[str, tuple[DType, bytes]] = {}
         self.groups: dict[Hashable, Group] = {}
@@ -181,8 +188,7 @@ class Writer:
 
         An output with one element a row lies at the place of its row.
         """
-        whole, own = whole_shape(self.graph), sizes_of(output)
-        place = self.place
+        place, whole, own = self.place, self.shape, sizes_of(output)
         if math.prod(own) != math.prod(whole):
             gone = _reduced_axes(self.graph, whole)
             kept = tuple(axis for axis in range(len(whole)) if axis not in gone)
@@ -220,6 +226,8 @@ class Writer:
 
     def ask(self, value: Value, where: Where) -> str:
         """The name of the element of `value` at a place; writes the lines it takes."""
+        if where == self.position and sizes_of(value) == self.shape:
+            where = self.place  # one spelling, so that it is known when asked again
         key = (value, where)
         if key not in self._known:
             self._known[key] = self._answer(value, where)
