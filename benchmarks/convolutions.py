@@ -1,10 +1,11 @@
-"""How fast are convolutions and poolings? Those of a small CNN, forward and back, beside torch.
+"""How fast are convolutions and poolings, forward and back, beside torch?
 
     python benchmarks/convolutions.py                 # ours
     python benchmarks/convolutions.py --torch         # torch's, where it is installed
 
-28x28 images, 64 at a time: 3x3x32, 3x3x64, both without padding, 2x2 max pooling. Times are the
-best of several rounds, in milliseconds of one thread; GFLOP/s count a multiply-add as two.
+Those of a small CNN on 28x28 images, 64 at a time: 3x3x32, 3x3x64, both without padding, 2x2 max
+pooling; and layers of larger nets: 3x3, 7x7 at stride 2, 1x1, depthwise. Times are the best of
+several rounds, in milliseconds of one thread; GFLOP/s count a multiply-add as two.
 """
 
 from __future__ import annotations
@@ -12,11 +13,48 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 BATCH = 64
-LAYERS = {"conv 1->32": (28, 1, 32), "conv 32->64": (26, 32, 64)}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution of square images with a square window."""
+
+    name: str
+    batch: int
+    size: int
+    channels: int
+    features: int
+    window: int = 3
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+
+    @property
+    def flops(self) -> float:
+        """A multiply-add counts as two."""
+        side = (self.size + 2 * self.padding - self.window) // self.stride + 1
+        depth = self.window**2 * self.channels / self.groups
+        return 2.0 * self.batch * side**2 * depth * self.features
+
+
+LAYERS = (
+    Layer("3x3 28x28 1->32", BATCH, 28, 1, 32),
+    Layer("3x3 26x26 32->64", BATCH, 26, 32, 64),
+    Layer("3x3 56x56 64->64", 8, 56, 64, 64, padding=1),
+    Layer("3x3 14x14 256->256", 8, 14, 256, 256, padding=1),
+    Layer("3x3/2 56x56 128->128", 8, 56, 128, 128, stride=2, padding=1),
+    Layer("7x7/2 224x224 3->64", 4, 224, 3, 64, window=7, stride=2, padding=3),
+    Layer("1x1 56x56 64->128", 8, 56, 64, 128, window=1),
+    Layer("1x1 14x14 512->512", 8, 14, 512, 512, window=1),
+    Layer("depthwise 112x112 32", 8, 112, 32, 32, padding=1, groups=32),
+    Layer("depthwise 56x56 128", 8, 56, 128, 128, padding=1, groups=128),
+    Layer("depthwise 14x14 512", 8, 14, 512, 512, padding=1, groups=512),
+)
 
 
 def best(run: Callable[[], object], rounds: int = 15) -> float:
@@ -32,7 +70,7 @@ def best(run: Callable[[], object], rounds: int = 15) -> float:
 
 def report(name: str, seconds: float, flops: float) -> None:
     """One line."""
-    print(f"{name:28} {seconds * 1e3:8.2f} ms {flops / seconds / 1e9:8.1f} GFLOP/s")
+    print(f"{name:32} {seconds * 1e3:8.2f} ms {flops / seconds / 1e9:8.1f} GFLOP/s")
 
 
 def ours() -> None:
@@ -68,17 +106,23 @@ def ours() -> None:
             inputs = [builder.input(TensorType(float32, shape)) for shape in shapes]
             return builder.graph([build(*inputs)])
 
-    for name, (size, channels, features) in LAYERS.items():
-        shapes = (BATCH, size, size, channels), (3, 3, channels, features)
-        graph = graph_of(lambda x, w: convolution(x, w, **plain_attrs(2)), *shapes)
-        flops = 2.0 * BATCH * (size - 2) ** 2 * 9 * channels * features
-        report(f"{name} forward", timed(graph), flops)
+    for layer in LAYERS:
+        weights = (layer.window, layer.window, layer.channels // layer.groups, layer.features)
+        shapes = (layer.batch, layer.size, layer.size, layer.channels), weights
+        changed = {
+            "strides": (layer.stride,) * 2,
+            "padding": ((layer.padding,) * 2,) * 2,
+            "feature_groups": layer.groups,
+        }
+        given = plain_attrs(2) | changed
+        graph = graph_of(lambda x, w, given=given: convolution(x, w, **given), *shapes)
+        report(f"{layer.name} forward", timed(graph), layer.flops)
         for wrt, what in ((1, "weights"), (0, "operand")):
             back = vjp(graph, (wrt,))
             with building() as builder:
                 env = builder.copy(back, [builder.input(v.type) for v in back.inputs])
                 back = builder.graph([env[back.outputs[-1]]])
-            report(f"{name} to {what}", timed(back), flops)
+            report(f"{layer.name} to {what}", timed(back), layer.flops)
     attrs = {"window": (2, 2), "strides": (2, 2), "padding": ((0, 0), (0, 0))}
     shape = (BATCH, 24, 24, 64)
     elements = float(np.prod(shape))
@@ -101,21 +145,26 @@ def torchs() -> None:
 
     torch.set_num_threads(1)
     last = torch.channels_last
-    pads = (None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1)
     back = torch.ops.aten.convolution_backward
 
-    def layer(name: str, size: int, channels: int, features: int) -> None:
-        x = torch.randn(BATCH, channels, size, size).to(memory_format=last)
-        w = torch.randn(features, channels, 3, 3).to(memory_format=last)
-        g = torch.randn_like(functional.conv2d(x, w))
-        flops = 2.0 * BATCH * (size - 2) ** 2 * 9 * channels * features
-        report(f"{name} forward", best(lambda: functional.conv2d(x, w)), flops)
-        for what, wanted in {"weights": [False, True], "operand": [True, False]}.items():
-            seconds = best(lambda wanted=wanted: back(g, x, w, *pads, [*wanted, False]))
-            report(f"{name} to {what}", seconds, flops)
+    def run(layer: Layer) -> None:
+        size, step, pad = layer.size, [layer.stride] * 2, [layer.padding] * 2
+        x = torch.randn(layer.batch, layer.channels, size, size).to(memory_format=last)
+        shape = layer.features, layer.channels // layer.groups, layer.window, layer.window
+        w = torch.randn(shape).to(memory_format=last)
 
-    for name, sizes in LAYERS.items():
-        layer(name, *sizes)
+        def forward() -> torch.Tensor:
+            return functional.conv2d(x, w, stride=step, padding=pad, groups=layer.groups)
+
+        g = torch.randn_like(forward())
+        how = (None, step, pad, [1, 1], False, [0, 0], layer.groups)
+        report(f"{layer.name} forward", best(forward), layer.flops)
+        for what, wanted in {"weights": [False, True], "operand": [True, False]}.items():
+            seconds = best(lambda wanted=wanted: back(g, x, w, *how, [*wanted, False]))
+            report(f"{layer.name} to {what}", seconds, layer.flops)
+
+    for layer in LAYERS:
+        run(layer)
     x = torch.randn(BATCH, 64, 24, 24).to(memory_format=last).requires_grad_()
     y = functional.max_pool2d(x, 2)
     g = torch.randn_like(y)

@@ -13,7 +13,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pellucid import data, metrics, nn, optim, train
+    from pellucid import data, explain, metrics, nn, optim, train
     from pellucid.core.dtype import (
         DType,
         bfloat16,
@@ -484,6 +484,7 @@ _HOMES: dict[str, tuple[str, str]] = {
     "set_threads": ("pellucid.tensor.threads", "set_threads"),
     "fit": ("pellucid.train.fitting", "fit"),
     "data": ("pellucid.data", ""),
+    "explain": ("pellucid.explain", ""),
     "metrics": ("pellucid.metrics", ""),
     "nn": ("pellucid.nn", ""),
     "optim": ("pellucid.optim", ""),
@@ -574,6 +575,7 @@ __all__ = [
     "exp",
     "exp2",
     "expand_dims",
+    "explain",
     "expm1",
     "eye",
     "finfo",

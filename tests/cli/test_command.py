@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import pellucid as pe
+from pellucid.cli.model import MODELS
 from pellucid.cli.tour import STAGES
 
 PELLUCID = [sys.executable, "-W", "error", "-c", "from pellucid.cli import main; main()"]
@@ -39,10 +40,10 @@ def test_devices_are_listed_with_the_default_first():
 
 def test_the_cache_can_be_looked_at_and_cleared(tmp_path: Path):
     place = {"PELLUCID_CACHE_DIR": str(tmp_path / "kernels")}
-    run("tour", "--quiet", "--epochs", "1", **place)
+    run("tour", "--quiet", "--model", "mlp", "--epochs", "1", **place)
     filled, cleared = run("cache", **place).stdout, run("cache", "--clear", **place).stdout
-    assert "0 kernels" not in filled
-    assert "0 kernels, 0.0 MB" in cleared
+    assert "\n0 kernels" not in filled
+    assert "\n0 kernels, 0.0 MB" in cleared
     assert list((tmp_path / "kernels").iterdir()) == []
 
 
@@ -67,6 +68,12 @@ def test_a_number_out_of_range_is_refused(words: tuple[str, str]):
     assert words[0] in done.stderr
 
 
+def test_an_unknown_model_is_an_error_that_lists_them():
+    done = run("tour", "--model", "rnn", COLUMNS="200")
+    assert done.returncode == 2
+    assert all(word in done.stderr for word in ("'rnn'", *MODELS))
+
+
 def test_a_stage_that_the_engine_does_not_make_is_one_clear_line():
     done = run("tour", "--stage", "llvm", PELLUCID_DEVICE="reference")
     assert done.returncode == 1
@@ -86,16 +93,42 @@ def test_a_reader_that_goes_away_ends_it_quietly():
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(
-        [*PELLUCID, "tour", "--epochs", "1"], stdout=write, stderr=subprocess.PIPE, check=False
+        [*PELLUCID, "tour", "--model", "mlp", "--epochs", "1"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
     )
     os.close(write)
     assert b"Traceback" not in done.stderr
 
 
+def test_an_output_that_cannot_be_written_is_one_clear_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*PELLUCID, "version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "pellucid: [Errno 28] No space left on device\n"
+
+
+def test_a_warning_is_one_line_without_the_code_that_gave_it(tmp_path: Path):
+    (tmp_path / "file").touch()
+    done = subprocess.run(
+        [*PELLUCID[:1], *PELLUCID[3:], "tour", "--model", "mlp", "--epochs", "1", "--quiet"],
+        env=os.environ | {"PELLUCID_CACHE_DIR": str(tmp_path / "file")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stderr.startswith("pellucid: machine code cache: ")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("after", ["definition", "training"], ids=["compiling", "training"])
 def test_ctrl_c_is_one_clear_line(after: str):
     with subprocess.Popen(
-        [*PELLUCID, "tour", "--epochs", "1000000"],
+        [*PELLUCID, "tour", "--model", "mlp", "--epochs", "1000000"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -15,7 +15,9 @@ import pytest
 from pellucid.core.dtype import bfloat16, float32
 from pellucid.engines import find_engine
 from pellucid.engines.cpu.rules import realise
+from pellucid.engines.llvm.contract import plan_contraction
 from pellucid.engines.llvm.target import AVX2, host_isa
+from pellucid.engines.loops.ir import Let, Load, Store, nested
 from pellucid.engines.loops.text import parse_kernel, print_kernel
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, TensorType
@@ -51,7 +53,9 @@ def operands(graph: Graph) -> tuple[Any, ...]:
     return tuple(rng.normal(size=type.shape).astype(type.dtype.numpy) for type in types)
 
 
+DEPTHWISE: dict[str, Any] = SAME | {"feature_groups": 20}
 FORMS: list[tuple[dict[str, Any], tuple[tuple[int, ...], ...]]] = [
+    (DEPTHWISE, ((2, 9, 8, 20), (3, 3, 1, 20), (20,))),
     (SAME, ((3, 14, 13, 8), (3, 3, 8, 40), (40,))),
     (plain_attrs(2) | {"strides": (2, 1)}, ((2, 17, 9, 70), (3, 3, 70, 16), (16,))),
     (plain_attrs(2), ((4, 16, 16, 1), (3, 3, 1, 32), (32,))),
@@ -91,6 +95,44 @@ def test_bits_of_older_vectors_are_those_of_newer_ones() -> None:
     if host_isa().name == "sse2":
         pytest.skip("this machine has only the oldest class")
     assert digest_in_child() == digest_in_child(PELLUCID_ISA="avx2")
+
+
+def test_depthwise_has_the_bits_of_each_channel_by_itself() -> None:
+    shape = (20, 9, 37)
+    images = np.random.default_rng(1).normal(size=(2, *shape)).astype(np.float32)
+    weights = np.random.default_rng(2).normal(size=(3, 3, 1, 37)).astype(np.float32)
+    for strides in ((1, 1), (2, 2)):
+        attrs = SAME | {"strides": strides}
+        found = convolved(images, weights, attrs | {"feature_groups": 37})
+        for channel in range(37):
+            one = slice(channel, channel + 1)
+            alone = convolved(images[..., one], weights[..., one], attrs)
+            assert same_bits(np.ascontiguousarray(found[..., one]), alone)
+
+
+def convolved(x: np.ndarray, w: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
+    """The convolution by itself, compiled."""
+    with building() as builder:
+        types = [TensorType(float32, array.shape) for array in (x, w)]
+        graph = builder.graph([convolution(*map(builder.input, types), **attrs)])
+    return run_compiled(find_engine("cpu"), graph, (np.ascontiguousarray(x), w.copy()))[0]
+
+
+def test_vectors_of_a_depthwise_convolution_run_along_the_channels() -> None:
+    graph = layer(DEPTHWISE, (2, 9, 8, 20), (3, 3, 1, 20), (20,))
+    assert plan_contraction(realise(graph.nodes[0], AVX2).calls[-1].kernel, AVX2)[1].beside
+
+
+def test_padding_of_a_transposed_operand_is_copied_along_memory() -> None:
+    back = optimize(vjp(layer(SAME, (4, 8, 8, 24), (3, 3, 24, 4), (4,)), (1,)))
+    calls = [call for node in back.nodes for call in realise(node, AVX2).calls]
+    (copy,) = (c.kernel for c in calls if c.kernel.name == "transpose_window_sum")
+    (store,) = (s for s in nested(copy.body) if isinstance(s, Store))
+    (load,) = (
+        s.value for s in nested(copy.body) if isinstance(s, Let) and isinstance(s.value, Load)
+    )
+    along = [name for name, step in store.index.terms if step == 1]
+    assert load.index.coefficient(along[0]) == 1
 
 
 def test_bias_and_relu_are_part_of_the_convolutions_kernel() -> None:
@@ -133,7 +175,7 @@ def test_large_windows_are_shared_by_threads_with_the_same_bits() -> None:
 def digest() -> str:
     """One SHA-256 over layers and their gradients."""
     sums = hashlib.sha256()
-    for attrs, shapes in FORMS[:4]:
+    for attrs, shapes in FORMS[:5]:
         for dtype in (float32, bfloat16):
             back = optimize(vjp(layer(attrs, *shapes, dtype=dtype), (0, 1, 2)))
             for array in run_compiled(find_engine("cpu"), back, operands(back)):

@@ -8,6 +8,7 @@ import pytest
 
 import pellucid as pe
 from pellucid.core.error import ParseError
+from pellucid.engines.cpu import pipeline
 from pellucid.explain import Change, changes, graph_of
 from pellucid.ir.graph import count_ops
 from pellucid.ir.record import Record, Stage
@@ -65,6 +66,17 @@ def test_two_compilations_are_not_mixed_up():
 def test_a_pass_without_its_graph_before_is_left_out():
     record = recorded(unused_exp)
     assert changes(Record([s for s in record.stages if s.name == "dce"][:1])) == ()
+
+
+def test_recording_and_reading_the_passes_makes_no_assembly(monkeypatch: pytest.MonkeyPatch):
+    made: list[str] = []
+    monkeypatch.setattr(pipeline, "assembly", lambda text, isa: made.append(text) or "ret")
+    with pe.device("cpu"):
+        record = recorded(unused_exp)
+    assert changes(record)
+    assert not made
+    assert record.named("assembly")[0].text == "ret"
+    assert len(made) == 1
 
 
 def test_a_stage_gives_its_graph_back():

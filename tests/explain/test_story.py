@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 
 import pellucid as pe
+from pellucid.explain import graph_of, profiles, summaries
 from pellucid.explain.screen import Screen, show, show_whole
-from pellucid.explain.story import SCREENS, screens
+from pellucid.explain.story import PROFILED, SCREENS, profile_screen, screens
 from pellucid.ir.record import Record
 from pellucid.ir.text import parse_graph
 from pellucid.ops import lookup
@@ -88,6 +89,54 @@ def test_the_whole_graph_parses_back(record: Record):
 def test_the_shown_machine_code_multiplies_and_adds(record: Record):
     screen = SCREENS["assembly"][1](record)
     assert any(word in drawn(screen, 80, 24) for word in ("fmadd", "mulps"))
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_one_sentence_says_why_a_stage_is_there(record: Record, name: str):
+    why = SCREENS[name][1](record).why
+    assert why.endswith(".")
+    assert ". " not in why
+
+
+def test_the_kernel_that_is_followed_down_is_the_one_that_computes_most():
+    with pe.device("cpu"), pe.recording() as record:
+        pe.jit(lambda x: pe.exp(x @ x) @ pe.sum(x, axis=0)).compile(pe.ones((64, 64)))
+    kernels = summaries(graph_of(record.named("fuse")[-1]))
+    (number,) = [n for n, kernel in enumerate(kernels) if kernel.ops[0][0] == "dot_general"][:1]
+    for name in ("loops", "llvm", "assembly"):
+        screen = SCREENS[name][1](record)
+        assert f"kernel {number}," in screen.title
+    assert "contract" in SCREENS["loops"][1](record).text
+
+
+def test_a_program_that_only_copies_has_screens_too():
+    with pe.device("cpu"), pe.recording() as record:
+        pe.jit(lambda x: x).compile(pe.ones((3,)))
+    found = {screen.name: screen for screen in screens(record)}
+    assert "copy" in found["loops"].text
+    assert found["loops"].title.startswith("a copy")
+
+
+def test_of_several_compilations_the_last_is_shown():
+    with pe.device("cpu"), pe.recording() as record:
+        pe.jit(lambda x: x @ x).compile(pe.ones((64, 64)))
+        pe.jit(pe.tanh).compile(pe.ones((3,)))
+    assert "tanh" in SCREENS["loops"][1](record).text
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES[:2])
+def test_a_profile_fits_a_page(width: int, height: int):
+    work = pe.jit(lambda x: [pe.sum(x * n, axis=n % 2) @ x for n in range(30)])
+    with pe.device("cpu"), pe.recording(timed=True) as record:
+        work(pe.ones((20, 20)))
+    (profile,) = profiles(record)
+    assert len(profile.kernels) > PROFILED
+    facts = "From step to step it takes 1.23 ms; the other 0.23 ms go elsewhere, here and there."
+    screen = profile_screen(profile, width, facts)
+    lines = drawn(screen, width, height, force_terminal=True, color_system=None).split("\n")
+    assert max(map(len, lines)) <= width
+    assert len(lines) <= height
+    assert not any("lines more" in line for line in lines)
 
 
 def test_the_memory_screen_leaves_out_what_the_caller_holds(record: Record):

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import threading
 
-from pellucid.ir.record import add_stage, is_recording, recording
+import pytest
+
+from pellucid.ir.graph import Graph
+from pellucid.ir.record import (
+    Run,
+    add_run,
+    add_stage,
+    clocks,
+    is_recording,
+    is_timing,
+    recording,
+)
 
 
 def test_stages_are_kept_in_order() -> None:
@@ -23,6 +34,20 @@ def test_no_text_is_made_when_nobody_listens() -> None:
 
     assert not is_recording()
     add_stage("dce", fail, "passes/dce", 0.0)
+
+
+def test_a_text_is_made_when_it_is_first_read_and_kept() -> None:
+    made: list[str] = []
+
+    def text() -> str:
+        made.append("once")
+        return "the text"
+
+    with recording() as record:
+        add_stage("assembly", text, "engines/llvm", 0.0)
+    assert not made
+    assert [record.stages[0].text, record.stages[0].text] == ["the text", "the text"]
+    assert made == ["once"]
 
 
 def test_recordings_nest_and_end() -> None:
@@ -49,3 +74,35 @@ def test_other_threads_are_not_heard() -> None:
         thread.start()
         thread.join()
     assert record.stages == []
+
+
+RUN = Run(Graph((), (), (), ()), ())
+
+
+def test_runs_are_kept_for_those_who_asked_for_times() -> None:
+    with recording() as plain, recording(timed=True) as timed:
+        assert is_timing()
+        add_run(RUN)
+    assert (plain.runs, timed.runs) == ([], [RUN])
+    assert not is_timing()
+    assert not clocks.running
+
+
+def test_the_runs_of_other_threads_are_not_heard() -> None:
+    def work() -> None:
+        heard.append(is_timing())
+        add_run(RUN)
+
+    heard: list[bool] = []
+    with recording(timed=True) as record:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert record.runs == []
+    assert heard == [False]
+
+
+def test_a_timed_recording_that_an_error_ends_listens_no_longer() -> None:
+    with pytest.raises(ZeroDivisionError), recording(timed=True):
+        _ = 1 / 0
+    assert not clocks.running

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 from pellucid.core.error import PellucidError as _PellucidError
 
@@ -15,12 +16,16 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; the entry point of the `pellucid` command."""
+    warnings.formatwarning = _one_line
     try:
         # Inside, so that Ctrl-C while this loads ends as one later does.
         from pellucid.cli.command import app
 
         app()
     except _PellucidError as error:
+        _end(1, f"pellucid: {error}")
+    except OSError as error:
+        # The disk that the output goes to is full, say.
         _end(1, f"pellucid: {error}")
     except KeyboardInterrupt:
         _end(_INTERRUPTED, "pellucid: interrupted")
@@ -31,11 +36,16 @@ def main() -> None:
         raise
 
 
+def _one_line(message: Warning | str, *where: object, **more: object) -> str:
+    """A warning for somebody who runs a command: the lines of Python behind it say nothing."""
+    return f"pellucid: {message}\n"
+
+
 def _end(code: int, line: str) -> None:
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Nobody reads: what is still in the buffer must not be written again at the end.
+    except OSError:
+        # Nobody reads, or nothing fits: what is in the buffer must not be written again at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     print(line, file=sys.stderr)
     raise SystemExit(code) from None

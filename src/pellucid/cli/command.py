@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,9 +11,10 @@ from rich.console import Console
 
 import pellucid as pe
 from pellucid.cli import storage
+from pellucid.cli.machine import describe_engine
+from pellucid.cli.model import MODELS
 from pellucid.cli.tour import STAGES, Options
 from pellucid.cli.tour import tour as run_tour
-from pellucid.engines.llvm.target import host_isa
 
 app = typer.Typer(
     help="An AI framework that can be seen through, from the model to the machine code.",
@@ -20,6 +22,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def known_model(name: str) -> str:
+    """The name of a model of the tour; the error lists them."""
+    if name not in MODELS:
+        raise typer.BadParameter(f"no model is called {name!r}; there are {', '.join(MODELS)}")
+    return name
 
 
 def known_stage(name: str | None) -> str | None:
@@ -31,14 +40,18 @@ def known_stage(name: str | None) -> str | None:
 
 @app.command()
 def tour(
+    model: Annotated[
+        str,
+        typer.Option(metavar="|".join(MODELS), callback=known_model, help="Which one to train."),
+    ] = Options.model,
     epochs: Annotated[
         int,
         typer.Option(min=1, metavar="N", help="How often to go through the training images."),
-    ] = 20,
+    ] = Options.epochs,
     seed: Annotated[
         int,
         typer.Option(min=0, max=2**64 - 1, metavar="N", help="Where all random numbers come from."),
-    ] = 0,
+    ] = Options.seed,
     stage: Annotated[
         str | None,
         typer.Option(
@@ -50,9 +63,13 @@ def tour(
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Print results only, or a stage's bare text.")
     ] = False,
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep the trained weights there, as safetensors."),
+    ] = None,
 ) -> None:
     """Train a model on handwritten digits and look at every stage on the way to machine code."""
-    run_tour(console(), Options(epochs, seed, stage, quiet))
+    run_tour(console(), Options(model, epochs, seed, stage, quiet, save))
 
 
 @app.command()
@@ -64,12 +81,8 @@ def version() -> None:
 @app.command()
 def devices() -> None:
     """List the engines that can run a program; the first is the default."""
-    details = {
-        "cpu": f"{host_isa().name}, {count_threads()}",
-        "reference": "NumPy, op by op: slow, and right by definition",
-    }
     for name in pe.devices():
-        print(f"{name:10} {details.get(name, '')}".rstrip())
+        print(f"{name:10} {describe_engine(name)}".rstrip())
 
 
 @app.command()
@@ -80,12 +93,6 @@ def cache(
     if clear:
         print(storage.clear())
     print(storage.describe())
-
-
-def count_threads() -> str:
-    """On how many threads the CPU engine runs at most, in words."""
-    threads = pe.get_threads()
-    return f"{threads} thread{'s' * (threads > 1)}"
 
 
 def console() -> Console:

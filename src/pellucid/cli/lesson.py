@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 from typing import Any, Final
 
 import numpy as np
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 import pellucid as pe
 from pellucid import nn
-from pellucid.cli.model import build
+from pellucid.cli.model import MODELS, teaching
+from pellucid.cli.reader import Reading, read, with_channel
+from pellucid.explain import Profile, profiles
 from pellucid.ir.record import Record, recording
 from pellucid.tensor.jit import Jit
 
 BATCH: Final = 32
-PIXELS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -28,27 +29,18 @@ class Lesson:
 
     model: nn.Module
     step: Jit
+    epochs: int
     digits: pe.data.Digits
     order: np.random.Generator
     record: Record
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How training went: the mean loss of each epoch, how many steps, and how long it took."""
-
-    losses: tuple[float, ...]
-    steps: int
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Exam:
-    """What the model says about the test images, and the fingerprint of its weights."""
+    """What the model makes of the test images, and which of them it read right."""
 
-    guesses: NDArray[Any]
+    reading: Reading
     right: NDArray[np.bool_]
-    digest: str
 
     @property
     def score(self) -> str:
@@ -57,60 +49,72 @@ class Exam:
         return f"test accuracy {right / count:.1%} ({right} of {count} images it never saw)"
 
 
-def prepare(seed: int, recorded: bool) -> Lesson:
-    """Build the model and compile its step; everything random comes from `seed`.
+@dataclass(frozen=True)
+class Outcome:
+    """How training went: the mean loss of each epoch, how many steps, how long it took, the exam.
 
-    Only if `recorded` are the texts of all stages made, which takes a moment.
+    `each` are the seconds from one step to the next, the median of the last epoch; `profile` says
+    what each kernel took then, if the engine can tell.
     """
+
+    losses: tuple[float, ...]
+    steps: int
+    seconds: float
+    each: float
+    profile: Profile | None
+    exam: Exam
+
+
+def prepare(name: str, seed: int, epochs: int) -> Lesson:
+    """Build the model of this name and compile its step; everything random comes from `seed`."""
     pe.random.seed(seed)
     digits = pe.data.digits()
-    model, step = build()
-    example = _flat(digits.train_images)[:BATCH], digits.train_labels[:BATCH]
-    with recording() if recorded else nullcontext(Record()) as record:
+    model = MODELS[name]()
+    step = teaching(model, epochs * (len(digits.train_labels) // BATCH))
+    example = with_channel(digits.train_images[:BATCH]), digits.train_labels[:BATCH]
+    # This costs little: a stage's text is made when it is read.
+    with recording() as record:
         step.compile(*example)
-    return Lesson(model, step, digits, np.random.default_rng(seed), record)
+    return Lesson(model, step, epochs, digits, np.random.default_rng(seed), record)
 
 
-def train(lesson: Lesson, epochs: int, on_epoch: Callable[[int, float], None]) -> Outcome:
-    """Go through the training images `epochs` times, each time in another order."""
+def train(lesson: Lesson, on_epoch: Callable[[int, float], None]) -> Outcome:
+    """Go through the training images, each time in another order; then read the test images."""
     losses: list[float] = []
-    steps = 0
-    start = time.perf_counter()
-    for epoch in range(1, epochs + 1):
-        found = [float(lesson.step(x, y)) for x, y in _batches(lesson)]
-        steps += len(found)
-        losses.append(sum(found) / len(found))
+    times = [time.perf_counter()]
+    for epoch in range(1, lesson.epochs):
+        losses.append(_go_through(lesson, times))
         on_epoch(epoch, losses[-1])
-    return Outcome(tuple(losses), steps, time.perf_counter() - start)
+    before = len(times)
+    # The last epoch runs as those before: a clock is read between the kernels, that is all.
+    with recording(timed=True) as record:
+        losses.append(_go_through(lesson, times))
+    on_epoch(lesson.epochs, losses[-1])
+    each = median(b - a for a, b in pairwise(times[before:]))
+    profile = next(iter(profiles(record)), None)
+    seconds, steps = times[-1] - times[0], len(times) - 1
+    return Outcome(tuple(losses), steps, seconds, each, profile, _examine(lesson))
 
 
-def examine(lesson: Lesson) -> Exam:
-    """Let the model read the test images."""
+def _go_through(lesson: Lesson, times: list[float]) -> float:
+    """One epoch: the mean loss. When each step ended goes to the end of `times`."""
+    total = 0.0
+    before = len(times)
+    for x, y in _batches(lesson):
+        total += float(lesson.step(x, y))
+        times.append(time.perf_counter())
+    return total / (len(times) - before)
 
-    @pe.jit
-    def read(images: pe.Tensor) -> pe.Tensor:
-        return pe.argmax(lesson.model(images), axis=1)
 
-    guesses = np.array(read(_flat(lesson.digits.test_images)))
-    return Exam(guesses, guesses == lesson.digits.test_labels, _digest(lesson.model))
+def _examine(lesson: Lesson) -> Exam:
+    reading = read(lesson.model, lesson.digits.test_images)
+    return Exam(reading, reading.guesses == lesson.digits.test_labels)
 
 
 def _batches(lesson: Lesson) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """Whole batches only: the step is compiled for one shape."""
-    images, labels = _flat(lesson.digits.train_images), lesson.digits.train_labels
+    images, labels = with_channel(lesson.digits.train_images), lesson.digits.train_labels
     order = lesson.order.permutation(len(labels))
     for start in range(0, len(order) - BATCH + 1, BATCH):
         chosen = order[start : start + BATCH]
         yield images[chosen], labels[chosen]
-
-
-def _flat(images: NDArray[Any]) -> NDArray[Any]:
-    return images.reshape(-1, PIXELS)
-
-
-def _digest(model: nn.Module) -> str:
-    found = hashlib.sha256()
-    for path, parameter in model.named_parameters().items():
-        found.update(path.encode())
-        found.update(np.asarray(parameter.value).tobytes())
-    return found.hexdigest()

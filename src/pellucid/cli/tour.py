@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
+import time
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 import pellucid as pe
-from pellucid.cli import model
-from pellucid.cli.lesson import BATCH, Exam, Lesson, Outcome, examine, prepare, train
-from pellucid.cli.pictures import BLOCKS, PLAIN, Picture, side_by_side
+from pellucid.cli.lesson import Lesson, Outcome, prepare, train
+from pellucid.cli.machine import describe_engine
+from pellucid.cli.model import MODELS
+from pellucid.cli.pages import (
+    definition_screen,
+    pictures_screen,
+    saving_screen,
+    summary,
+    training_screen,
+)
+from pellucid.cli.pictures import BLOCKS, PLAIN
+from pellucid.cli.saving import Copy, require_writable, save_and_reload
 from pellucid.core.error import UnsupportedOpError
 from pellucid.explain.screen import (
     Screen,
@@ -22,178 +33,152 @@ from pellucid.explain.screen import (
     show_text,
     show_whole,
     width_of,
+    wrapped,
 )
-from pellucid.explain.story import SCREENS
+from pellucid.explain.story import SCREENS, profile_screen
 from pellucid.tensor.context import current_engine
 
-STAGES: Final = ("definition", *SCREENS, "training", "pictures")
+STAGES: Final = ("definition", *SCREENS, "training", "profile", "saving", "pictures")
 """The stages of the tour, in its order."""
-
-MOST_BARS: Final = 12
-BAR: Final = 36
-"""How many epochs are drawn as bars at most, and the length of the longest bar."""
 
 
 @dataclass(frozen=True)
 class Options:
     """What was asked for: see `pellucid tour --help`."""
 
-    epochs: int
-    seed: int
-    stage: str | None
-    quiet: bool
+    model: str = next(iter(MODELS))
+    epochs: int = 15
+    seed: int = 0
+    stage: str | None = None
+    quiet: bool = False
+    save: Path | None = None
 
 
 def tour(console: Console, options: Options) -> None:
     """Show every stage, or the one asked for, or only how it ended."""
+    if options.save is not None:
+        require_writable(options.save)
+    walk = Walk(console, options)
     if options.stage is not None:
-        _show_one(console, options)
+        _show_one(walk, options.stage)
     elif options.quiet:
-        lesson = prepare(options.seed, recorded=False)
-        outcome = _train(console, lesson, options.epochs, live=False)
-        console.print(_summary(outcome, examine(lesson)), soft_wrap=True)
+        console.print(summary(walk.outcome), soft_wrap=True)
     else:
-        _show_all(console, options)
+        _show_all(walk)
+    if options.save is not None:
+        console.print(f"saved in {walk.copy.place}, {walk.copy.bytes:,} bytes", soft_wrap=True)
 
 
-def _show_all(console: Console, options: Options) -> None:
-    engine = current_engine().name
-    console.print(f"pellucid {pe.__version__}: from a model to machine code, engine {engine!r}")
-    show(console, definition_screen())
-    with console.status("compiling"):
-        lesson = prepare(options.seed, recorded=True)
-    for name, (stage, make) in SCREENS.items():
-        if lesson.record.named(stage):
-            show(console, make(lesson.record))
+class Walk:
+    """What the stages are about, each part made when a stage first asks for it."""
+
+    def __init__(self, console: Console, options: Options) -> None:
+        self.console = console
+        self.options = options
+
+    @cached_property
+    def lesson(self) -> Lesson:
+        """The model with its step compiled, and the record of that."""
+        with self.console.status("compiling"):
+            return prepare(self.options.model, self.options.seed, self.options.epochs)
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """How training went; it happens now."""
+        columns = (TextColumn("training"), BarColumn(), TextColumn("{task.description}"))
+        lesson = self.lesson
+        # Where nobody watches, a bar would be many lines.
+        off = self.options.quiet or not self.console.is_terminal
+        with Progress(*columns, console=self.console, transient=True, disable=off) as progress:
+            task = progress.add_task("", total=lesson.epochs)
+
+            def note(epoch: int, loss: float) -> None:
+                told = f"{epoch}/{lesson.epochs} loss {loss:.4g}"
+                progress.update(task, completed=epoch, description=told)
+
+            return train(lesson, note)
+
+    @cached_property
+    def copy(self) -> Copy:
+        """The trained model, saved and read by another process."""
+        reading = self.outcome.exam.reading
+        with self.console.status("reading in a new process"):
+            return save_and_reload(
+                self.options.model, self.lesson.model, reading, self.options.save
+            )
+
+    def screen(self, stage: str) -> Screen:
+        """One stage; raises UnsupportedOpError where the engine has none of it."""
+        width = width_of(self.console)
+        if stage in SCREENS:
+            recorded, make = SCREENS[stage]
+            if not self.lesson.record.named(recorded):
+                raise _not_made(stage)
+            return make(self.lesson.record)
+        if stage == "definition":
+            return definition_screen(self.options.model)
+        if stage == "training":
+            return training_screen(self.outcome)
+        if stage == "profile":
+            return self._profile(width)
+        if stage == "saving":
+            return saving_screen(self.options.model, self.lesson.model, self.outcome, self.copy)
+        return pictures_screen(self.lesson.digits, self.outcome.exam, width, _shades(self.console))
+
+    def _profile(self, width: int) -> Screen:
+        profile, outcome = self.outcome.profile, self.outcome
+        if profile is None:
+            raise _not_made("profile")
+        # A sum of medians, on a busy machine, may come out above the median of the sums.
+        rest = max(outcome.each - profile.seconds, 0.0)
+        return profile_screen(
+            profile,
+            width,
+            f"From step to step it takes {outcome.each * 1e3:.2f} ms; the other "
+            f"{rest * 1e3:.2f} ms go to Python and to what else runs here.",
+        )
+
+
+def _show_all(walk: Walk) -> None:
+    console, start = walk.console, time.perf_counter()
+    console.print(wrapped(_title(), width_of(console)), style="bold", soft_wrap=True)
+    console.print(wrapped(" → ".join(STAGES), width_of(console)), style="dim", soft_wrap=True)
+    for number, stage in enumerate(STAGES, start=1):
+        place = f"{number} of {len(STAGES)}"
+        if stage == "training":
+            # It takes a while: what is coming is said before.
+            show_heading(console, training_screen(), place)
+            show_text(console, walk.screen(stage))
+            continue
+        try:
+            screen = walk.screen(stage)
+        except UnsupportedOpError as error:
+            console.print(f"\n{wrapped(str(error), width_of(console))}", soft_wrap=True)
         else:
-            console.print(f"\n{name}: {_nothing_recorded()}")
-    show_heading(console, training_screen())
-    outcome = _train(console, lesson, options.epochs, live=True)
-    exam = examine(lesson)
-    show_text(console, training_screen(outcome, exam))
-    show(console, pictures_screen(lesson, exam, width_of(console), _shades(console)))
-    console.print(f"\nA stage as a whole: pellucid tour --stage NAME, of {', '.join(STAGES)}.")
+            show(console, screen, place)
+    seconds = time.perf_counter() - start
+    end = f"All of it took {seconds:.1f} s. A stage as a whole: pellucid tour --stage NAME."
+    console.print(f"\n{wrapped(end, width_of(console))}", soft_wrap=True)
 
 
-def _show_one(console: Console, options: Options) -> None:
-    screen = _screen(console, options)
-    if not options.quiet:
+def _show_one(walk: Walk, stage: str) -> None:
+    console, screen = walk.console, walk.screen(stage)
+    if not walk.options.quiet:
         show_heading(console, screen)
     show_whole(console, screen)
-    if not options.quiet:
+    if not walk.options.quiet:
         show_facts(console, screen)
 
 
-def _screen(console: Console, options: Options) -> Screen:
-    """The one stage that was asked for, after what has to be done before it can be seen."""
-    if options.stage == "definition":
-        return definition_screen()
-    lesson = prepare(options.seed, recorded=options.stage in SCREENS)
-    if options.stage in SCREENS:
-        stage, make = SCREENS[options.stage]
-        if not lesson.record.named(stage):
-            raise UnsupportedOpError(f"{options.stage}: {_nothing_recorded()}")
-        return make(lesson.record)
-    outcome = _train(console, lesson, options.epochs, live=not options.quiet)
-    exam = examine(lesson)
-    if options.stage == "training":
-        return training_screen(outcome, exam)
-    return pictures_screen(lesson, exam, width_of(console), _shades(console))
+def _title() -> str:
+    engine = current_engine().name
+    machine = describe_engine(engine)
+    return f"pellucid {pe.__version__}: from Python to machine code, {engine} ({machine})"
 
 
-def definition_screen() -> Screen:
-    """The code that the rest of the tour is about: what it runs, not a copy."""
-    return Screen(
-        "definition",
-        "what you write",
-        "A model, an optimizer and a step, in plain Python: the very code that runs below. "
-        "Everything after this screen is made from it.",
-        inspect.getsource(model.build).rstrip(),
-        language="python",
-    )
-
-
-def training_screen(outcome: Outcome | None = None, exam: Exam | None = None) -> Screen:
-    """The loss falling, epoch by epoch; without an outcome, what will be shown."""
-    return Screen(
-        "training",
-        "the compiled step, again and again",
-        f"Each step is one call into the code above: {BATCH} images forward, the gradients, and "
-        "Adam's update of every weight.",
-        "\n".join(_bars(outcome.losses)) if outcome else "",
-        _summary(outcome, exam) if outcome and exam else "",
-        "bars",
-    )
-
-
-def pictures_screen(lesson: Lesson, exam: Exam, width: int, shades: str) -> Screen:
-    """Some test images with what the model took them for; below, some that it misread."""
-    numbers = range(len(exam.right))
-    rows = [
-        side_by_side([_picture(lesson, exam, n) for n in chosen], width, shades)
-        for chosen in (
-            [n for n in numbers if exam.right[n]],
-            [n for n in numbers if not exam.right[n]],
-        )
-        if chosen
-    ]
-    return Screen(
-        "pictures",
-        "what it reads in images it never saw",
-        "Real handwriting, 8 by 8 pixels. Above, the first images that it read right; below, the "
-        "first ones that it did not.",
-        "\n\n".join("\n".join(row) for row in rows),
-        drawing=True,
-    )
-
-
-def _picture(lesson: Lesson, exam: Exam, number: int) -> Picture:
-    label, guess = lesson.digits.test_labels[number], exam.guesses[number]
-    caption = f"reads {guess}" if label == guess else f"reads {guess}, is {label}"
-    return Picture(lesson.digits.test_images[number], caption)
-
-
-def _bars(losses: tuple[float, ...]) -> list[str]:
-    """A bar for each epoch, or for some of many, the first and the last included."""
-    count = min(len(losses), MOST_BARS)
-    last = len(losses) - 1
-    shown = [round(i * last / max(count - 1, 1)) for i in range(count)]
-    longest = max(losses)
-    return [
-        f"epoch {n + 1:>3}   loss {losses[n]:<9.4g} {_bar(losses[n] / longest)}".rstrip()
-        for n in shown
-    ]
-
-
-def _bar(share: float) -> str:
-    eighths = round(share * BAR * 8) if share == share else 0
-    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
-
-
-def _train(console: Console, lesson: Lesson, epochs: int, live: bool) -> Outcome:
-    columns = (TextColumn("training"), BarColumn(), TextColumn("{task.description}"))
-    # Where nobody watches, a bar would be many lines.
-    off = not (live and console.is_terminal)
-    with Progress(*columns, console=console, transient=True, disable=off) as progress:
-        task = progress.add_task("", total=epochs)
-
-        def note(epoch: int, loss: float) -> None:
-            progress.update(task, completed=epoch, description=f"{epoch}/{epochs} loss {loss:.4g}")
-
-        return train(lesson, epochs, note)
-
-
-def _summary(outcome: Outcome, exam: Exam) -> str:
-    each = outcome.seconds / outcome.steps * 1e3
-    return (
-        f"{exam.score}\n"
-        f"{outcome.steps:,} steps in {outcome.seconds:.2f} s, {each:.2f} ms each\n"
-        f"the weights' fingerprint, the same for the same seed: sha256 {exam.digest[:16]}"
-    )
-
-
-def _nothing_recorded() -> str:
-    return f"the engine {current_engine().name!r} makes none, try PELLUCID_DEVICE=cpu"
+def _not_made(stage: str) -> UnsupportedOpError:
+    engine = current_engine().name
+    return UnsupportedOpError(f"{stage}: the engine {engine!r} makes none, try PELLUCID_DEVICE=cpu")
 
 
 def _shades(console: Console) -> str:

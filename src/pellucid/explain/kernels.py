@@ -25,9 +25,13 @@ class KernelSummary:
         """Whether several ops became one kernel."""
         return sum(count for _, count in self.ops) > 1
 
+    @property
+    def work(self) -> str:
+        """The ops in words: `exp mul×2`."""
+        return " ".join(op if count == 1 else f"{op}×{count}" for op, count in self.ops)
+
     def __str__(self) -> str:
-        ops = " ".join(op if count == 1 else f"{op}×{count}" for op, count in self.ops)
-        return f"{self.kind}: {ops} -> {', '.join(map(str, self.results))}"
+        return f"{self.kind}: {self.work} -> {', '.join(map(str, self.results))}"
 
 
 def summaries(graph: Graph) -> tuple[KernelSummary, ...]:
@@ -40,10 +44,16 @@ def summaries(graph: Graph) -> tuple[KernelSummary, ...]:
     >>> print(*summaries(graph_of(record.named("fuse")[-1])))
     loop: exp mul -> float32[3]
     """
-    return tuple(_summary(node) for node in graph.nodes if node.op.name != "constant")
+    return tuple(map(summary_of, kernel_nodes(graph)))
 
 
-def _summary(node: Node) -> KernelSummary:
+def kernel_nodes(graph: Graph) -> tuple[Node, ...]:
+    """The nodes of a graph that `fuse` left which become kernels: all but constants."""
+    return tuple(node for node in graph.nodes if node.op.name != "constant")
+
+
+def summary_of(node: Node) -> KernelSummary:
+    """What one node of a fused graph will do as a kernel."""
     if node.op.name != "fusion":
         return KernelSummary("single", ((node.op.name, 1),), node.types)
     body: Graph = node.attr("body")

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from typing import Final
 
 from pellucid.explain.changes import Change, changes, graph_of
-from pellucid.explain.kernels import KernelSummary, summaries
+from pellucid.explain.kernels import KernelSummary, kernel_nodes, summaries
+from pellucid.explain.lifetimes import chart, lifetimes
+from pellucid.explain.profile import Profile, cost_of, short_count
 from pellucid.explain.screen import Screen
 from pellucid.ir.graph import count_ops
-from pellucid.ir.record import Record
+from pellucid.ir.record import Record, Stage
 
 PASSES: Final = {
     "dce": "drops what no result needs",
@@ -26,11 +28,12 @@ PASSES: Final = {
 }
 """What each pass does, in a few words."""
 
-# A value of the memory plan that takes none of its memory.
-_WITH_CALLER: Final = re.compile(r" at (in|out)put \d+$")
+# A launch in the text of the stage "code": which node of the fused graph, and which kernel.
+_LAUNCH: Final = re.compile(r"(?m)^  node (\d+): kernel (\d+) ")
 
-SHOWN: Final = 0
-"""The kernel that is shown on its way down, by number: the first is the first layer's product."""
+PROFILED: Final = 10
+LIVING: Final = 12
+"""How many kernels of a profile, and values of a memory plan, have a line of their own."""
 
 
 def graph_screen(record: Record) -> Screen:
@@ -41,8 +44,8 @@ def graph_screen(record: Record) -> Screen:
     return Screen(
         "graph",
         "what was said, line by line",
-        "The function ran once with stand-ins for numbers; each op it used became a line, and what "
-        "it read or assigned outside (weights, Adam's means) became inputs and results.",
+        "Python can do anything, so nothing can safely improve it; the step therefore ran once "
+        "with stand-ins for numbers, and what it did with them is a graph, which can be rewritten.",
         stage.text,
         f"{nodes} ops, {len(graph.inputs)} inputs, {len(graph.outputs)} results; "
         f"traced in {_milliseconds(stage.seconds)}.",
@@ -57,8 +60,8 @@ def gradient_screen(record: Record) -> Screen:
     return Screen(
         "gradient",
         "the same program, differentiated",
-        "loss.backward() went through the loss from end to beginning, took each op's derivative "
-        "from its card, and so wrote another graph.",
+        "To learn is to go downhill, so loss.backward() went through the loss from its end, took "
+        "each op's derivative from its card, and wrote the slope of every weight as a graph.",
         stage.text,
         f"{sum(count_ops(graph).values())} ops give {len(graph.outputs)} gradients, one for each "
         "parameter. They stand in the graph above too.",
@@ -80,8 +83,8 @@ def passes_screen(record: Record) -> Screen:
     return Screen(
         "passes",
         "less to do, to the same bits",
-        "Passes take a graph to a graph and never change a bit of its results. They go round until "
-        "nothing moves, then fuse.",
+        "What was easy to write is not quick to run, so passes take the graph to one with less to "
+        "do, round after round until nothing moves, and may not change a bit of any result.",
         text,
         f"{first} ops became {kernels} kernels in {_milliseconds(seconds)}.",
         "changes",
@@ -95,48 +98,55 @@ def kernels_screen(record: Record) -> Screen:
     return Screen(
         "kernels",
         "what runs in one go",
-        "Each line becomes one loop nest: a matrix product with its bias and relu, a sum with "
-        "what feeds it, a gradient's product with Adam's update of the weight.",
+        "Moving numbers costs more than computing them, so ops that hand on to each other are one "
+        "kernel: a product with its bias and relu, a gradient with Adam's update of the weight.",
         "\n".join([" #  kind      ops, and what they give", *rows]),
         language="graph",
+    )
+
+
+def loops_screen(record: Record) -> Screen:
+    """One kernel as loops."""
+    kernel, stage = _largest(record, "loops")
+    return Screen(
+        "loops",
+        f"{kernel}, as loops",
+        "Before speed comes meaning: what each element is and in which order sums are made, which "
+        "settles every bit, so that tiles, vectors and threads can then be chosen freely.",
+        stage.text,
+        "Of all kernels this one computes the most; the next screens follow it down.",
+        language="loops",
     )
 
 
 def memory_screen(record: Record) -> Screen:
     """Where each value lies while the program runs."""
     stage = record.named("memory")[-1]
+    graph = graph_of(record.named("fuse")[-1])
+    found = lifetimes(stage.text, graph)
+    values = sum(one.bytes for one in found)
+    arena = int(re.findall(r"\d+", stage.text)[0])
     return Screen(
         "memory",
         "one block, its places given out beforehand",
         "Which value lives when is known before anything runs, so those that never meet share "
-        "memory. Weights are updated where they lie.",
+        "their bytes, and weights are updated where they lie.",
         stage.text,
-        f"Inputs and results lie with the caller. Planned in {_milliseconds(stage.seconds)}.",
-        short="\n".join(line for line in stage.text.splitlines() if not _WITH_CALLER.search(line)),
-    )
-
-
-def loops_screen(record: Record) -> Screen:
-    """One kernel as loops."""
-    stage = record.named("loops")[SHOWN]
-    return Screen(
-        "loops",
-        "the first kernel, as loops",
-        "All that the kernel means: what each element is, and in which order sums are made. How "
-        "it is cut into tiles, vectors and threads comes next, and changes no bit.",
-        stage.text,
-        language="loops",
+        f"{values:,} bytes of values, and what kernels need while they work, in a block of "
+        f"{arena:,} bytes; inputs and results lie with the caller.",
+        "memory",
+        short=chart(found, len(graph.nodes), LIVING),
     )
 
 
 def llvm_screen(record: Record) -> Screen:
     """The same kernel as LLVM IR."""
-    stage = record.named("llvm")[SHOWN]
+    kernel, stage = _largest(record, "llvm")
     return Screen(
         "llvm",
-        "the same kernel, as LLVM IR",
-        "Cut into tiles that fit the registers, in explicit vectors: LLVM's part is to choose "
-        "instructions, never the order of a sum.",
+        f"{kernel}, as LLVM IR",
+        "The loops are cut into tiles that fit the registers, in explicit vectors, so that LLVM "
+        "only chooses instructions and never the order of a sum.",
         stage.text,
         f"{len(stage.text.splitlines()):,} lines; here is where most of the multiplying is.",
         "llvm",
@@ -146,16 +156,32 @@ def llvm_screen(record: Record) -> Screen:
 
 def assembly_screen(record: Record) -> Screen:
     """The same kernel as instructions of this machine."""
-    stage = record.named("assembly")[SHOWN]
+    kernel, stage = _largest(record, "assembly")
     return Screen(
         "assembly",
-        "the same kernel, as this machine runs it",
-        "The bottom. An instruction multiplies and adds whole vectors, and the sums of a tile stay "
-        "in registers until it is done.",
+        f"{kernel}, as this machine runs it",
+        "This is the bottom, all that the processor is told: one instruction multiplies and adds a "
+        "whole vector of numbers, and nothing here was written by hand.",
         stage.text,
-        f"{len(stage.text.splitlines()):,} lines; here is the innermost loop.",
+        f"{len(stage.text.splitlines()):,} lines; here is where most of the multiplying is.",
         "assembly",
         around=r"fmadd|mulps|fmla",
+    )
+
+
+def profile_screen(profile: Profile, width: int, facts: str) -> Screen:
+    """What each kernel took while the graph ran."""
+    return Screen(
+        "profile",
+        "where the time goes",
+        "Only what is measured can be made faster, so a clock was read between the kernels of "
+        "steps that ran as they always do, to the same bits.",
+        profile.table(len(profile.kernels), width),
+        f"{short_count(profile.flops)} flop and at least {short_count(profile.bytes)} bytes in "
+        f"{len(profile.kernels)} kernels, by the cards of their ops; times are medians of "
+        f"{profile.runs} runs. {facts}".rstrip(),
+        "profile",
+        short=profile.table(PROFILED, width),
     )
 
 
@@ -164,8 +190,8 @@ SCREENS: Final[dict[str, tuple[str, Callable[[Record], Screen]]]] = {
     "gradient": ("gradient", gradient_screen),
     "passes": ("fuse", passes_screen),
     "kernels": ("fuse", kernels_screen),
-    "memory": ("memory", memory_screen),
     "loops": ("loops", loops_screen),
+    "memory": ("memory", memory_screen),
     "llvm": ("llvm", llvm_screen),
     "assembly": ("assembly", assembly_screen),
 }
@@ -175,6 +201,23 @@ SCREENS: Final[dict[str, tuple[str, Callable[[Record], Screen]]]] = {
 def screens(record: Record) -> tuple[Screen, ...]:
     """Every screen for which something was recorded, on the way down."""
     return tuple(make(record) for stage, make in SCREENS.values() if record.named(stage))
+
+
+def _largest(record: Record, name: str) -> tuple[str, Stage]:
+    """The kernel with the most to compute, by its number, and its stage of this name."""
+    last = max(n for n, one in enumerate(record.stages) if one.name == "code")
+    below = [one for one in record.stages[last:] if one.name == name]
+    graph = graph_of(record.named("fuse")[-1])
+    kernels = kernel_nodes(graph)
+    if not kernels:
+        # A program that only gives back what it got.
+        return "a copy", below[0]
+    number = max(range(len(kernels)), key=lambda n: cost_of(kernels[n])[0])
+    at = graph.nodes.index(kernels[number])
+    launches = _LAUNCH.findall(record.named("code")[-1].text)
+    # The last launch of a node does the work; those before it bring operands into shape.
+    stage = [int(kernel) for node, kernel in launches if int(node) == at][-1]
+    return f"kernel {number}", below[stage]
 
 
 def _row(change: Change, kernels: int) -> str:
@@ -188,10 +231,9 @@ def _row(change: Change, kernels: int) -> str:
 
 
 def _kernel_row(kernel: KernelSummary) -> str:
-    ops = " ".join(op if count == 1 else f"{op}×{count}" for op, count in kernel.ops)
     types = Counter(map(str, kernel.results))
     results = ", ".join(type if count == 1 else f"{count} {type}" for type, count in types.items())
-    return f"{kernel.kind:9} {ops} → {results}"
+    return f"{kernel.kind:9} {kernel.work} → {results}"
 
 
 def _milliseconds(seconds: float) -> str:

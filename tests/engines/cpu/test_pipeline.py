@@ -27,6 +27,7 @@ from pellucid.engines import find_engine
 from pellucid.engines.cpu.pipeline import CpuEngine
 from pellucid.engines.cpu.runtime import CpuExecutable
 from pellucid.engines.llvm import cache
+from pellucid.engines.loops.text import print_kernel
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, TensorType, Value
 from pellucid.ir.record import recording
@@ -183,7 +184,21 @@ def test_stages_of_a_compilation_are_recorded() -> None:
     assert names[:3] == ["kernels", "memory", "code"]
     assert names.count("loops") == names.count("llvm") == names.count("assembly") == 3
     (code,) = record.named("code")
-    assert code.text.splitlines()[0] == "3 launches of 3 kernels"
+    assert code.text.splitlines() == [
+        "3 launches of 3 kernels",
+        *(f"  node {n}: kernel {n} {op} (1 task)" for n, op in enumerate(("exp", "sum", "neg"))),
+    ]
+
+
+def test_the_code_of_a_kernel_that_is_used_again_has_the_number_of_its_stages() -> None:
+    graph = graph_of([(float32, (9,))], lambda x: [neg(x), exp(x), neg(exp(x))])
+    with recording() as record:
+        exe = compile_for_cpu(graph)
+    (code,) = record.named("code")
+    loops = record.named("loops")
+    for line, one in zip(code.text.splitlines()[1:], exe.launched, strict=True):
+        number = int(line.split("kernel ")[1].split()[0])
+        assert loops[number].text == print_kernel(one.kernel)
 
 
 def test_arena_of_the_plan_is_what_is_used() -> None:

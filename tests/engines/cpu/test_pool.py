@@ -201,14 +201,6 @@ def test_the_default_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatc
         pool.default_threads()
 
 
-def test_a_cgroup_quota_limits_the_cores(tmp_path) -> None:
-    assert pool._cgroup_limit(tmp_path) is None
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
-    assert pool._cgroup_limit(tmp_path) == 2
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert pool._cgroup_limit(tmp_path) is None
-
-
 def test_pools_that_are_dropped_end_their_threads(kernels: jit.Code) -> None:
     before = threads_of_this_process()
     for _ in range(20):

@@ -13,6 +13,7 @@ from pellucid.core.dtype import float32
 from pellucid.engines.cpu import pool
 from pellucid.engines.cpu.runtime import CpuExecutable
 from pellucid.ir.graph import Value
+from pellucid.ir.record import recording
 from pellucid.ops.contract import dot_general
 from pellucid.ops.elementwise import add, exp, mul, tanh
 from pellucid.ops.movement import constant_array, transpose
@@ -101,6 +102,21 @@ def test_timed_run_gives_a_time_for_each_step_and_the_same_bits() -> None:
     times = exe.run_timed(frame)
     assert len(times) == len(exe.launched)
     assert all(nanoseconds > 0 for nanoseconds in times)
+    assert same_bits(found, wanted)
+
+
+def test_a_timed_recording_hears_each_step_of_a_run_and_changes_no_bit() -> None:
+    exe, arrays = network()
+    wanted = call(exe, arrays)[0]
+    with recording(timed=True) as record:
+        found = call(exe, arrays)[0]
+    call(exe, arrays)
+    (run,) = record.runs
+    assert run.graph is exe.graph
+    assert [(step.name, step.node) for step in run.steps] == [
+        (one.name, one.node) for one in exe.launched
+    ]
+    assert all(step.seconds > 0 for step in run.steps)
     assert same_bits(found, wanted)
 
 

@@ -8,14 +8,15 @@ import os
 import signal
 import threading
 import time
+from functools import reduce
 
 import pytest
 
 from pellucid.core.error import CompileError
 from pellucid.engines.llvm import jit
 from pellucid.engines.llvm.target import AVX2, AVX512, SSE2
-from pellucid.engines.llvm.text import Module
-from pellucid.engines.llvm.types import I32, I64
+from pellucid.engines.llvm.text import AS_WRITTEN, Module
+from pellucid.engines.llvm.types import I32, I64, PTR
 
 
 def adding_text(amount: int = 1) -> str:
@@ -108,3 +109,21 @@ def keep_compiling() -> None:
 def test_an_error_of_the_work_reaches_the_caller() -> None:
     with pytest.raises(ZeroDivisionError):
         jit.uninterrupted(lambda: 1 // 0)
+
+
+def test_text_as_written_is_compiled_so_and_no_other_after_it() -> None:
+    plain = jit.compile_text(long_text(), AVX2)
+    kept = jit.compile_text(f"{AS_WRITTEN}\n{long_text()}", AVX2)
+    assert kept != plain
+    assert jit.compile_text(long_text(), AVX2) == plain
+
+
+def long_text() -> str:
+    """Loads, all in front of the sums that use them: an order that LLVM would change."""
+    module = Module(AVX2)
+    f = module.function("total", I64, [("data", PTR)])
+    (data,) = f.parameters
+    parts = [f.load(I64, f.gep(data, 7 * at, I64)) for at in range(24)]
+    products = [f.mul(part, at) for at, part in enumerate(parts)]
+    f.ret(reduce(f.add, products))
+    return module.text()

@@ -17,6 +17,7 @@ from pellucid.core.dtype import (
     DType,
     bfloat16,
     float16,
+    float32,
     int8,
     int32,
     int64,
@@ -31,6 +32,7 @@ from pellucid.engines.llvm.tiling import (
     Param,
     ProductSpec,
     Strides,
+    Tables,
     Tiling,
     choose_tiling,
     cut,
@@ -390,6 +392,20 @@ def test_sums_of_a_tile_stay_in_registers(isa, sums, layouts):
     lines = hot_loop(jit.assembly(module.text(), isa))
     assert sum("vfmadd" in line for line in lines) == sums
     assert not any("%rsp" in line for line in lines)
+
+
+@pytest.mark.parametrize(("isa", "sums"), [(AVX512, 28), (AVX2, 12)], ids=["avx512", "avx2"])
+def test_sums_of_a_tile_found_by_tables_stay_in_registers(isa, sums):
+    # Rows of 20 places in 22, k over 3 x 3 places of 8 channels: a convolution.
+    tables = Tables((10, 20), (3, 24), (22 * 8, 8), (22 * 8, 1))
+    lhs, rhs, out = Strides((), 0, 0), Strides((), 64, 1), Strides((), 64, 1)
+    spec = ProductSpec(float32, (), 200, 64, 72, lhs, rhs, out, tables=tables)
+    module = Module(isa)
+    define_product(module, "product", spec, choose_tiling(spec, isa))
+    lines = hot_loop(jit.assembly(module.text(), isa))
+    assert sum("vfmadd" in line for line in lines) == sums
+    # Addresses may lie on the stack, sums may not.
+    assert not any(re.search(r"[xyz]mm.*%rsp|%rsp.*[xyz]mm", line) for line in lines)
 
 
 def test_tasks_suit_the_size_of_the_product():

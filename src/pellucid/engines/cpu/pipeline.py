@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from pellucid.core.error import UnsupportedOpError
@@ -119,15 +120,16 @@ class _Assembly:
                     return self.arena + 1 + first + argument.index, 0
 
         for call in part.calls:
-            self.launch(call, tuple(base_of(one) for one in call.arguments))
+            self.launch(call, tuple(base_of(one) for one in call.arguments), node)
 
     def copy(self, copy: Copy) -> None:
         """The launches that move one value from one place to another."""
         places = {"operand": copy.source, "result": copy.target}
-        for call in realise(_copy_node(copy.value), self.isa).calls:
-            self.launch(call, tuple(self.base(places[one.kind]) for one in call.arguments))
+        node = _copy_node(copy.value)
+        for call in realise(node, self.isa).calls:
+            self.launch(call, tuple(self.base(places[one.kind]) for one in call.arguments), node)
 
-    def launch(self, call: KernelCall, bases: tuple[tuple[int, int], ...]) -> None:
+    def launch(self, call: KernelCall, bases: tuple[tuple[int, int], ...], node: Node) -> None:
         """One kernel launch; kernels with equal text are compiled and loaded once."""
         text = call.text(self.isa)
         name = call.kernel.name
@@ -143,7 +145,7 @@ class _Assembly:
                 call.scratch_bytes,
             )
         )
-        self.launched.append(Launched(name, call.kernel, text, call.tasks))
+        self.launched.append(Launched(name, call.kernel, text, call.tasks, node))
 
     def base(self, place: Place) -> tuple[int, int]:
         """The table entry and the offset in bytes at which a place lies."""
@@ -152,20 +154,26 @@ class _Assembly:
         return place.index + (len(self.graph.inputs) if place.kind == "output" else 0), 0
 
     def text(self) -> str:
-        """The steps, one a line."""
+        """The launches, one a line: for which node of the graph, and of which kernel below."""
+        number = {node: f"node {n}" for n, node in enumerate(self.graph.nodes)}
+        kernel = {text: n for n, text in enumerate(self.code)}
         head = f"{len(self.steps)} launches of {len(self.code)} kernels"
-        return "\n".join([head, *(f"  {one.name} ({one.tasks} tasks)" for one in self.launched)])
+        rows = [
+            f"  {number.get(one.node, 'copy')}: kernel {kernel[one.llvm]} {one.name}"
+            f" ({one.tasks} task{'s' * (one.tasks != 1)})"
+            for one in self.launched
+        ]
+        return "\n".join([head, *rows])
 
     def record_kernels(self) -> None:
-        """Each different kernel as loops, as optimised LLVM IR and as assembly."""
-        seen: set[str] = set()
-        for one in self.launched:
-            if one.llvm in seen:
-                continue
-            seen.add(one.llvm)
-            add_stage("loops", print_kernel(one.kernel), f"engines/loops: {one.name}", 0.0)
-            add_stage("llvm", optimised_ir(one.llvm, self.isa), f"engines/llvm: {one.name}", 0.0)
-            add_stage("assembly", assembly(one.llvm, self.isa), f"engines/llvm: {one.name}", 0.0)
+        """Each different kernel as loops, as optimised LLVM IR and as assembly; by number."""
+        first = {one.llvm: one for one in reversed(self.launched)}
+        for text in self.code:
+            one = first[text]
+            made_by = f"engines/llvm: {one.name}"
+            add_stage("loops", partial(print_kernel, one.kernel), f"engines/loops: {one.name}", 0.0)
+            add_stage("llvm", partial(optimised_ir, text, self.isa), made_by, 0.0)
+            add_stage("assembly", partial(assembly, text, self.isa), made_by, 0.0)
 
 
 def _constant(content: bytes) -> Storage:

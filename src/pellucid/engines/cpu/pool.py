@@ -15,10 +15,10 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from pellucid.core.config import integer_setting
 from pellucid.core.error import ConfigError, DeviceError
+from pellucid.core.machine import usable_cores
 from pellucid.engines.cpu import native
 from pellucid.engines.llvm import cache as code_cache
 from pellucid.engines.llvm.target import SSE2
@@ -109,7 +109,11 @@ class Pool:
 
         `threads` bounds those of this call. Raises MemoryError if scratch memory cannot be had.
         """
-        context = self._context(threads or self.threads)
+        wanted = threads or self.threads
+        # As `_context`, without its call: nearly always the context is there, and as wanted.
+        context: Context | None = getattr(self._contexts, "mine", None)
+        if context is None or context.threads != wanted:
+            context = self._context(wanted)
         failed = self._native_run(*steps.native, bases, context.address)
         if failed:
             raise _no_scratch(failed, steps)
@@ -156,29 +160,6 @@ def set_threads(threads: int) -> None:
 def default_threads() -> int:
     """PELLUCID_THREADS, or as many threads as this process may run at once."""
     return min(integer_setting("THREADS", usable_cores(), at_least=1), _MOST_THREADS)
-
-
-def usable_cores() -> int:
-    """The cores this process may use: its affinity mask, cut down to its cgroup's limit."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    limit = _cgroup_limit(Path("/sys/fs/cgroup"))
-    return cores if limit is None else max(1, min(cores, limit))
-
-
-def _cgroup_limit(root: Path) -> int | None:
-    """Whole cores that the container's quota allows, rounded up; None without a quota."""
-    try:
-        # cgroup v2: "max 100000" or "150000 100000"; v1 has a file for each number, -1 for none.
-        if (root / "cpu.max").exists():
-            quota, period = (root / "cpu.max").read_text().split()
-        else:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
-    except (OSError, ValueError):
-        # No cgroups here: no limit.
-        return None
-    return None if quota in ("max", "-1") else -(-int(quota) // int(period))
 
 
 @dataclass(frozen=True)

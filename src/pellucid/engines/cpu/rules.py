@@ -247,7 +247,7 @@ def _copy(graph: Graph, value: Value, stage: Stage, isa: Isa) -> Realisation:
     """The copy of one value that a stage makes."""
     with building() as builder:
         env = {input: builder.input(input.type) for input in graph.inputs}
-        copying = builder.graph([stage.op(_made(builder, value, env), **stage.copying)])
+        copying = builder.graph([stage.copy(_made(builder, value, env))])
     if not stage.reversed:
         return _realised(copying, isa)
     source, axes = input_below(value, stage.reversed)

@@ -15,18 +15,23 @@ from pellucid.engines.cpu.pool import Step, Steps, pool
 from pellucid.engines.cpu.storage import allocate
 from pellucid.engines.llvm.jit import Code
 from pellucid.engines.loops.ir import Kernel
-from pellucid.ir.graph import Graph, TensorType
+from pellucid.ir.graph import Graph, Node, TensorType
+from pellucid.ir.record import Run, TimedStep, add_run, clocks, is_timing
 from pellucid.passes.memory import MemoryPlan
 
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """One step as it is explained: the kernel, the LLVM IR it became, and how it is shared out."""
+    """One step as it is explained: the kernel, the LLVM IR it became, how it is shared out.
+
+    `node` is whose work it does: a node of the graph, or one made up for a copy.
+    """
 
     name: str
     kernel: Kernel
     llvm: str
     tasks: int
+    node: Node
 
 
 class CpuFrame:
@@ -75,7 +80,10 @@ class CpuExecutable:
 
     def run(self, frame: Any) -> None:
         """Run once, without the GIL. Raises MemoryError if a kernel's scratch cannot be had."""
-        pool().run(self._steps, frame.address)
+        if clocks.running and is_timing():
+            self._run_recorded(frame)
+        else:
+            pool().run(self._steps, frame.address)
 
     def run_timed(self, frame: Any) -> tuple[int, ...]:
         """Run once; the nanoseconds of each step, in the order of `launched`."""
@@ -84,6 +92,14 @@ class CpuExecutable:
     def release(self, frame: Any) -> None:
         """Give a frame back."""
         self._frames.append(frame)
+
+    def _run_recorded(self, frame: CpuFrame) -> None:
+        times = self.run_timed(frame)
+        steps = [
+            TimedStep(one.name, one.node, nanoseconds * 1e-9)
+            for one, nanoseconds in zip(self.launched, times, strict=True)
+        ]
+        add_run(Run(self.graph, tuple(steps)))
 
     def _new_frame(self) -> CpuFrame:
         first = len(self.inputs) + len(self.outputs)

@@ -22,7 +22,8 @@ from pellucid.ops.reduce_window import window_sum
 class Stage:
     """Operand `side` is first what `op` makes of it, read backwards along `reversed` axes.
 
-    Then the contraction has `attrs`, and finds the operand's axes in `order`.
+    Then the contraction has `attrs`, and finds the operand's axes in `order`; `turned` says that
+    `op`, too, is given them so.
     """
 
     side: int
@@ -31,6 +32,12 @@ class Stage:
     attrs: dict[str, Any]
     order: Axes
     reversed: Axes = ()
+    turned: bool = False
+
+    def copy(self, operand: Value) -> Value:
+        """What `op` makes of the operand."""
+        given = transpose(operand, permutation=self.order) if self.turned else operand
+        return self.op(given, **self.copying)
 
 
 def contraction_of(graph: Graph) -> Node | None:
@@ -50,12 +57,23 @@ def first_stage(node: Node) -> Stage | None:
     if any(pair != (0, 0) for pair in padding) or dilation != ones:
         changed = attrs | {"padding": ((0, 0),) * rank, "lhs_dilation": ones}
         copying = {"window": ones, "strides": ones, "padding": padding, "lhs_dilation": dilation}
+        if _lies_turned(node.operands[0]):
+            # The copy is made along memory: in the other order it would be a transpose too.
+            swapped = (rank + 1, *range(1, rank + 1), 0)
+            return Stage(0, window_sum, copying, changed, swapped, turned=True)
         return Stage(0, window_sum, copying, changed, order)
     if attrs["flip"] and any(size != 1 for size in node.operands[1].shape[:-2]):
         identity = {"permutation": order}
         changed = attrs | {"flip": False}
         return Stage(1, transpose, identity, changed, order, tuple(range(rank)))
     return None
+
+
+def _lies_turned(value: Value) -> bool:
+    """Whether the examples of a convolution lie further inside in memory than its channels."""
+    last = value.tensor.rank - 1
+    _, (batch, channels) = input_below(value, (0, last))
+    return batch > channels
 
 
 def gathering(node: Node, side: int) -> Stage:
@@ -74,14 +92,15 @@ def gathering(node: Node, side: int) -> Stage:
 
 def staged_type(stage: Stage, operand: TensorType) -> TensorType:
     """The type of the copy."""
-    (found,) = stage.op.result_types((operand,), stage.copying)
+    shape = operand.shape
+    given = tuple(shape[axis] for axis in stage.order) if stage.turned else shape
+    (found,) = stage.op.result_types((TensorType(operand.dtype, given),), stage.copying)
     return found
 
 
 def input_below(value: Value, axes: Axes) -> tuple[Value, Axes]:
-    """The input of which a value is a transposed view, and where the axes lie in it."""
-    while value.node is not None:
-        assert value.node.op.name == "transpose", "a contraction reads through transposes alone"
+    """The value of which one is a transposed view, and where the axes lie in it."""
+    while value.node is not None and value.node.op.name == "transpose":
         permutation: Axes = value.node.attr("permutation")
         axes = tuple(permutation[axis] for axis in axes)
         (value,) = value.node.operands

@@ -78,11 +78,12 @@ def _spec(kernel: Kernel, roles: Roles) -> ProductSpec:
         steps = (tuple(size(step(axis.name)) for axis in some) for some in axes)
         tables = Tables(*sizes, *steps)
         extents = _total(kernel, ROWS, roles.rows), extents[1], _total(kernel, DEPTH, contract.axes)
-        lhs = Strides(lhs.batch, 0, 0)
+        lhs = Strides(lhs.batch, 0, 1 if roles.beside else 0)
     rhs = strides(contract.rhs.index, k.name, n.name)
     # The epilogue stores, so that the product needs no strides of a result.
     out = Strides((0,) * len(batch), 0, 1)
-    return ProductSpec(dtype, batch, *extents, lhs, rhs, out, len(kernel.buffers), tables)
+    pointers = len(kernel.buffers)
+    return ProductSpec(dtype, batch, *extents, lhs, rhs, out, pointers, tables, beside=roles.beside)
 
 
 def _total(kernel: Kernel, name: str, axes: tuple[Axis, ...]) -> ProductSize:

@@ -2,8 +2,9 @@
 
 Our code is explicitly vector, so LLVM's own vectorisers are off; no fast-math flag exists in the
 text and fusion of floating-point operations is left at LLVM's standard, which fuses nothing that is
-not written fused. LLVM's work runs on a thread of its own, where Python delivers no Ctrl-C: an
-interrupted caller leaves at once and LLVM's state stays whole.
+not written fused. A text may ask to stay as it is written: then a short list of passes cleans it up
+and the order of its instructions is left alone. LLVM's work runs on a thread of its own, where
+Python delivers no Ctrl-C: an interrupted caller leaves at once and LLVM's state stays whole.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
 from pellucid.core.error import CompileError
 from pellucid.engines.llvm.library import llvm
 from pellucid.engines.llvm.target import Isa, target_machine
+from pellucid.engines.llvm.text import AS_WRITTEN
 
 # Part of the cache key: raise it when the steps from text to object code change.
-PIPELINE_VERSION = 1
+PIPELINE_VERSION = 2
 
 T = TypeVar("T")
 
@@ -97,9 +100,12 @@ _library_number = itertools.count()
 
 def _through_llvm(text: str, isa: Isa, end: Callable[[Any, Any], T]) -> T:
     def work() -> T:
-        with _LLVM:
+        as_written = text.startswith(AS_WRITTEN)
+        with _LLVM, _scheduling(not as_written):
             machine = target_machine(isa)
-            return end(machine, _optimised(_parsed(text, machine), machine))
+            module = _parsed(text, machine)
+            (_tidied if as_written else _optimised)(module, machine)
+            return end(machine, module)
 
     return uninterrupted(work)
 
@@ -116,13 +122,35 @@ def _parsed(text: str, machine: Any) -> Any:
     return module
 
 
-def _optimised(module: Any, machine: Any) -> Any:
+@contextmanager
+def _scheduling(wanted: bool) -> Generator[None]:
+    """Whether LLVM may reorder instructions. Its option is the process's: put back at the end."""
+    if wanted:
+        yield
+        return
+    llvm().set_option("", "-enable-misched=false")
+    try:
+        yield
+    finally:
+        llvm().set_option("", "-enable-misched=true")
+
+
+def _optimised(module: Any, machine: Any) -> None:
     tuning = llvm().create_pipeline_tuning_options(speed_level=2)
     tuning.loop_vectorization = False
     tuning.slp_vectorization = False
     builder = llvm().create_pass_builder(machine, tuning)
     builder.getModulePassManager().run(module, builder)
-    return module
+
+
+def _tidied(module: Any, machine: Any) -> None:
+    """Inline what asks for it, fold numbers, drop empty blocks: a tenth of the time of all."""
+    builder = llvm().create_pass_builder(machine, llvm().create_pipeline_tuning_options())
+    passes = llvm().create_new_module_pass_manager()
+    passes.add_always_inliner_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
+    passes.run(module, builder)
 
 
 def _link(code: bytes, names: Sequence[str]) -> Code:

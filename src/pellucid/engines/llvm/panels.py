@@ -230,37 +230,74 @@ def _finish_tile(f: Function, tile: Tile, sums: tuple[Value, ...]) -> None:
     f.ret()
 
 
-def define_table_tile(module: Module, name: str, tile: Tile, dtype: DType) -> None:
+def define_table_tile(
+    module: Module, name: str, tile: Tile, dtype: DType, beside: bool, whole: bool
+) -> None:
     """As `define_tile`, for a lhs that tables find: `name(lhs, rhs, totals, depth, first, rows,
-    depths, step)`, where lhs[m, k], still of `dtype`, lies at rows[m] + depths[k].
+    depths, step, count)`, where lhs[m, k], still of `dtype`, lies at rows[m] + depths[k].
+
+    Where lhs lies `beside` rhs, also of `dtype`, a row has an element of its own for each column,
+    of which `count` exist; all of them if the tile is `whole`.
     """
     pointers = [("lhs", PTR), ("rhs", PTR), ("totals", PTR)]
-    tables = [("rows", PTR), ("depths", PTR), ("step", I64)]
+    tables = [("rows", PTR), ("depths", PTR), ("step", I64), ("count", I64)]
     signature = [*pointers, ("depth", I64), ("first", I1), *tables]
     f = module.function(name, VOID, signature, internal=True)
-    _finish_tile(f, tile, _table_chain(f, tile, dtype))
+    chain = _TableChain(f, tile, dtype, beside, whole)
+    _finish_tile(f, tile, chain.sums())
 
 
-def _table_chain(f: Function, tile: Tile, dtype: DType) -> tuple[Value, ...]:
-    lhs, rhs, _, depth, _, row_table, depth_table, step = f.parameters
-    vector, memory = tile.scalar.with_lanes(tile.lanes), element(dtype)
-    offsets = [f.load(I64, f.gep(row_table, r, I64)) for r in range(tile.rows)]
-    rows = [f.gep(lhs, offset, memory) for offset in offsets]
-    zeros = [constant(vector, 0)] * (tile.rows * tile.vectors)
-    with f.loop(0, depth, accs=zeros, name="k", unroll=1) as k:
-        line = f.gep(rhs, f.mul(k.index, step, nsw=True), tile.scalar)
-        across = [f.gep(line, v * tile.lanes, tile.scalar) for v in range(tile.vectors)]
-        columns = [f.load(vector, at) for at in across]
-        along = f.load(I64, f.gep(depth_table, k.index, I64))
-        sums: list[Value] = []
-        for r, at in enumerate(rows):
-            one = widened(f, f.load(memory, f.gep(at, along, memory)), dtype)
-            factor = f.splat(one, vector)
-            accs = k.accs[r * tile.vectors : (r + 1) * tile.vectors]
-            pairs = zip(columns, accs, strict=True)
-            sums += [_multiply_add(f, factor, column, acc) for column, acc in pairs]
-        k.next(*sums)
-    return k.results
+@dataclass(frozen=True)
+class _TableChain:
+    """acc[r][v] = lhs[r, k] * rhs[k, v] + acc[r][v], k by k, from zero."""
+
+    f: Function
+    tile: Tile
+    dtype: DType
+    beside: bool
+    whole: bool
+
+    def sums(self) -> tuple[Value, ...]:
+        """The chunk's sums."""
+        f, tile, memory = self.f, self.tile, element(self.dtype)
+        lhs, rhs, _, depth, _, row_table, depth_table, step, count = f.parameters
+        offsets = [f.load(I64, f.gep(row_table, r, I64)) for r in range(tile.rows)]
+        rows = [f.gep(lhs, offset, memory) for offset in offsets]
+        masks = self._masks(count)
+        read = memory if self.beside else tile.scalar
+        zeros = [constant(tile.scalar.with_lanes(tile.lanes), 0)] * (tile.rows * tile.vectors)
+        with f.loop(0, depth, accs=zeros, name="k", unroll=1) as k:
+            line = f.gep(rhs, f.mul(k.index, step, nsw=True), read)
+            columns = [self._vector(line, v, read, masks[v]) for v in range(tile.vectors)]
+            along = f.load(I64, f.gep(depth_table, k.index, I64))
+            sums: list[Value] = []
+            for r, row in enumerate(rows):
+                factors = self._factors(f.gep(row, along, memory), masks)
+                accs = k.accs[r * tile.vectors : (r + 1) * tile.vectors]
+                triples = zip(factors, columns, accs, strict=True)
+                sums += [_multiply_add(f, factor, column, acc) for factor, column, acc in triples]
+            k.next(*sums)
+        return k.results
+
+    def _masks(self, count: Value) -> list[Value | None]:
+        f, lanes = self.f, self.tile.lanes
+        if self.whole or not self.beside:
+            return [None] * self.tile.vectors
+        return [f.mask(f.sub(count, v * lanes), lanes) for v in range(self.tile.vectors)]
+
+    def _factors(self, at: Value, masks: Sequence[Value | None]) -> list[Value]:
+        """What a row has for each vector of columns."""
+        f, tile, memory = self.f, self.tile, element(self.dtype)
+        if self.beside:
+            return [self._vector(at, v, memory, masks[v]) for v in range(tile.vectors)]
+        one = widened(f, f.load(memory, at), self.dtype)
+        return [f.splat(one, tile.scalar.with_lanes(tile.lanes))] * tile.vectors
+
+    def _vector(self, line: Value, number: int, read: Type, mask: Value | None) -> Value:
+        f, lanes = self.f, self.tile.lanes
+        at, type = f.gep(line, number * lanes, read), read.with_lanes(lanes)
+        raw = f.load(type, at) if mask is None else f.masked_load(type, at, mask)
+        return widened(f, raw, self.dtype) if self.beside else raw
 
 
 def _chain(f: Function, tile: Tile) -> tuple[Value, ...]:

@@ -2,18 +2,20 @@
 
     out[b, m, n] = sum over k of lhs[b, m, k] * rhs[b, k, n]
 
-A task is a block of rows by a group of column panels. For each chunk of k it packs what does not
-lie well in memory into the thread's scratch, runs the register tile over the block, and after the
-last chunk hands each finished row of a tile to the epilogue while it is still in the nearest cache.
+A task is a block of rows by a group of column panels; tasks of one block that a thread does one
+after the other are done together. For each chunk of k it packs what does not lie well in memory
+into the thread's scratch, runs the register tile over the block, and after the last chunk hands
+each finished row of a tile to the epilogue while it is still in the nearest cache.
 Per result the sums are those of the bit contract: one chain of multiply-adds over each chunk of at
 most 512 k's, the chunks added in order. How the work is cut changes speed, never bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from pellucid.engines.llvm.matrices import Matrix
 from pellucid.engines.llvm.panels import (
     Operand,
     Tile,
@@ -40,6 +42,7 @@ from pellucid.engines.llvm.tables import Loops, fill_table, unravelled
 from pellucid.engines.llvm.text import Function, Module
 from pellucid.engines.llvm.tiling import (
     CHUNK,
+    SPAN,
     ProductSpec,
     Size,
     Strides,
@@ -47,7 +50,7 @@ from pellucid.engines.llvm.tiling import (
     Tiling,
     lhs_width,
 )
-from pellucid.engines.llvm.types import I1, I8, I64, PTR, VOID, Type, Value, constant, constants
+from pellucid.engines.llvm.types import I1, I8, I64, PTR, VOID, Value, constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,33 +86,14 @@ def define_product(
     `tiling.static_cut` says, or `tiling.cut` for a size-generic kernel, whose block and group go
     into its sizes.
     """
+    # Tiles are laid out by hand; LLVM would gather their loads in front and spill the sums.
+    module.as_written = True
     parameters = [("pointers", PTR), ("sizes", PTR), ("lo", I64), ("hi", I64), ("context", PTR)]
     f = module.function(name, VOID, parameters)
     kernel = _Kernel(f, spec, tiling, epilogue or _store(spec))
-    _, _, lo, hi, _ = f.parameters
-    with f.loop(lo, hi, name="task", unroll=1) as task:
-        kernel.task(task.index)
+    kernel.tasks()
     f.ret()
     kernel.define_parts(module)
-
-
-@dataclass(frozen=True, slots=True)
-class _Matrix:
-    """An operand in a running kernel: where it begins, its strides, its scalar in memory."""
-
-    base: Value
-    batch: tuple[Number, ...]
-    first: Number
-    second: Number
-    scalar: Type
-
-    def at(self, f: Function, batch: Sequence[Number], first: Number, second: Number) -> Value:
-        """The address of element [batch, first, second]."""
-        steps = zip((*batch, first, second), (*self.batch, self.first, self.second), strict=True)
-        offset: Number = 0
-        for index, stride in steps:
-            offset = add(f, offset, mul(f, index, stride))
-        return f.gep(self.base, offset, self.scalar)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +109,12 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """The columns of a panel: where they can be read, the step to the next, how many exist.
+    """The columns of a panel: the first, where they can be read, the step on, how many exist.
 
     The step leads to the next k, or to the next column where the tile turns them itself.
     """
 
+    first: Number
     at: Value
     step: Number
     count: Number
@@ -156,10 +141,10 @@ class _Kernel:
             return size
         return self.f.load(I64, self.f.gep(self.sizes, size.index, I64), invariant=True)
 
-    def _matrix(self, base: Value, strides: Strides) -> _Matrix:
+    def _matrix(self, base: Value, strides: Strides) -> Matrix:
         batch = tuple(map(self._number, strides.batch))
         first, second = self._number(strides.first), self._number(strides.second)
-        return _Matrix(base, batch, first, second, element(self.spec.dtype))
+        return Matrix(base, batch, first, second, element(self.spec.dtype))
 
     def _loops(self, tables: Tables | None) -> tuple[Loops, Loops]:
         if tables is None:
@@ -180,14 +165,18 @@ class _Kernel:
         self.chunk = greatest(f, mul(f, parts(f, even, 8), 8), 8)
         self.tiles, self.panels = parts(f, self.m, tiling.rows), parts(f, self.n, tiling.columns)
         self.block, self.group = self._number(tiling.block), self._number(tiling.group)
-        # Even tiles: the first ones have one row more than the others.
+        # So many groups are done together.
+        width = mul(f, self.group, tiling.columns)
+        self.span = greatest(f, quotient(f, SPAN, width), 1)
+        # Even tiles: the first ones have one row of their own more than the others.
         short = sub(f, mul(f, self.tiles, tiling.rows), self.m) if tiling.even else 0
         self.tall = sub(f, self.tiles, short)
 
     def _take_scratch(self) -> None:
         # One panel of rhs, a block of panels of lhs, and the running totals of all tiles.
         f, tiling = self.f, self.tiling
-        kept = 1 if self.chunks == 1 else mul(f, self.block, self.group)
+        together = mul(f, self.span, self.group)
+        kept = 1 if self.chunks == 1 else mul(f, self.block, least(f, together, self.panels))
         counts = (
             mul(f, self.chunk, tiling.columns),
             mul(f, mul(f, self.block, self.chunk), lhs_width(self.tiling))
@@ -209,20 +198,42 @@ class _Kernel:
 
     # The loops.
 
-    def task(self, index: Value) -> None:
-        """One block of tiles by one group of panels, over all of k."""
+    def tasks(self) -> None:
+        """The tasks lo to hi. Those of one block are done together: its rows are packed once."""
         f = self.f
-        groups, blocks = parts(f, self.panels, self.group), parts(f, self.tiles, self.block)
-        rest = quotient(f, index, groups)
-        first_panel = mul(f, remainder(f, index, groups), self.group)
-        first_tile = mul(f, remainder(f, rest, blocks), self.block)
-        batch = unravelled(f, quotient(f, rest, blocks), self.batch)
-        tiles = first_tile, least(f, add(f, first_tile, self.block), self.tiles)
-        panels = first_panel, least(f, add(f, first_panel, self.group), self.panels)
+        _, _, lo, hi, _ = f.parameters
+        # At least one of each, also where there is no task: they are divided by.
+        groups = greatest(f, parts(f, self.panels, self.group), 1)
+        blocks = greatest(f, parts(f, self.tiles, self.block), 1)
+        first, end = quotient(f, lo, groups), parts(f, hi, groups)
+        with f.loop(value(first), value(end), name="block", unroll=1) as block:
+            begun = mul(f, block.index, groups)
+            start = greatest(f, sub(f, lo, begun), 0)
+            stop = least(f, sub(f, hi, begun), groups)
+            batch = unravelled(f, quotient(f, block.index, blocks), self.batch)
+            first_tile = mul(f, remainder(f, block.index, blocks), self.block)
+            tiles = first_tile, least(f, add(f, first_tile, self.block), self.tiles)
+            self._fill_rows(tiles)
+            with f.loop(value(start), value(stop), self.span, name="span", unroll=1) as span:
+                last = least(f, add(f, span.index, self.span), stop)
+                panels = mul(f, span.index, self.group), mul(f, last, self.group)
+                self._part(batch, tiles, (panels[0], least(f, panels[1], self.panels)))
+
+    def _fill_rows(self, tiles: tuple[Number, Number]) -> None:
+        f = self.f
         if self.tiling.tables:
-            count = mul(f, sub(f, tiles[1], first_tile), self.tiling.rows)
-            first_row, last = mul(f, first_tile, self.tiling.rows), sub(f, self.m, 1)
+            count = mul(f, sub(f, tiles[1], tiles[0]), self.tiling.rows)
+            first_row, last = mul(f, tiles[0], self.tiling.rows), sub(f, self.m, 1)
             fill_table(f, self.row_table, self.row_loops, first_row, count, last)
+
+    def _part(
+        self,
+        batch: tuple[Number, ...],
+        tiles: tuple[Number, Number],
+        panels: tuple[Number, Number],
+    ) -> None:
+        """A block of tiles by a few groups of panels, over all of k."""
+        f = self.f
         if self.chunks == 1:
             self._chunk(_Part(batch, tiles, panels, 0, self.k))
             return
@@ -260,22 +271,26 @@ class _Kernel:
         at = add(f, row, sub(f, tile, part.tiles[0]))
         return f.gep(self.totals, mul(f, at, self.tiling.rows * self.tiling.columns), self.scalar)
 
-    # Rows: where a tile begins, and how many of its rows there are.
+    # Rows: where a tile begins, and which of its rows are its own.
 
     def _first_row(self, tile: Value) -> Number:
-        f, rows = self.f, self.tiling.rows
-        short = greatest(f, sub(f, tile, self.tall), 0) if self._two_heights else 0
-        return sub(f, mul(f, tile, rows), short)
+        # A tile that is one row short begins a row earlier: one height of tile is code enough.
+        f = self.f
+        return sub(f, mul(f, tile, self.tiling.rows), self._shared(tile))
 
-    def _rows_of(self, tile: Value) -> Number:
+    def _own_rows(self, tile: Value) -> tuple[Number, Number]:
+        """The first of a tile's rows that no tile before it has, and the end of those there are."""
         f, rows = self.f, self.tiling.rows
-        if self._two_heights:
-            return f.select(f.icmp("slt", tile, value(self.tall)), constant(I64, rows), rows - 1)
-        return rows if self.tiling.even else least(f, sub(f, self.m, mul(f, tile, rows)), rows)
+        if not self.tiling.even:
+            return 0, least(f, sub(f, self.m, mul(f, tile, rows)), rows)
+        return least(f, self._shared(tile), 1), rows
 
-    @property
-    def _two_heights(self) -> bool:
-        return self.tiling.even and self.tall != self.tiles
+    def _shared(self, tile: Value) -> Number:
+        """How many rows the tiles up to this one share with the tile before them."""
+        f = self.f
+        if not self.tiling.even or self.tall == self.tiles:
+            return 0
+        return greatest(f, add(f, sub(f, tile, self.tall), 1), 0)
 
     # Packing.
 
@@ -308,17 +323,17 @@ class _Kernel:
         source = self.rhs.at(f, part.batch, part.k, n)
         count = sub(f, self.n, n)
         if self.tiling.turned:
-            return _Columns(source, self.rhs.second, count)
+            return _Columns(n, source, self.rhs.second, count)
         if self.tiling.pack_rhs:
             self._call_packing("rhs", source, self.rhs_panel, part.depth, count)
-            return _Columns(self.rhs_panel, columns, count)
-        if _divides(columns, self.spec.n):
-            return _Columns(source, self.rhs.first, count)
+            return _Columns(n, self.rhs_panel, columns, count)
+        if self.tiling.beside or _divides(columns, self.spec.n):
+            return _Columns(n, source, self.rhs.first, count)
         whole = f.icmp("sge", value(count), columns)
         with f.when(f.not_(whole), name="edge"):
             self._call_packing("rhs", source, self.rhs_panel, part.depth, count)
         step = f.select(whole, value(self.rhs.first), columns)
-        return _Columns(f.select(whole, source, self.rhs_panel), step, count)
+        return _Columns(n, f.select(whole, source, self.rhs_panel), step, count)
 
     def _call_packing(
         self, which: str, source: Value, panel: Value, depth: Number, count: Number
@@ -333,13 +348,13 @@ class _Kernel:
 
     def _multiply_tables(self, part: _Part, tile: Value, columns: _Columns, totals: Value) -> None:
         f = self.f
-        lhs = self.lhs.at(f, part.batch, 0, 0)
+        lhs = self.lhs.at(f, part.batch, 0, columns.first if self.tiling.beside else 0)
         first = f.icmp("eq", value(part.k), 0)
         at = mul(f, sub(f, tile, part.tiles[0]), self.tiling.rows)
         rows = f.gep(self.row_table, at, I64)
-        numbers = (value(part.depth), first, rows, self.depth_table, value(columns.step))
-        name = self._tile_name(self.tiling.rows)
-        f.call(name, VOID, (lhs, columns.at, totals, *numbers))
+        steps = value(columns.step), value(columns.count)
+        numbers = (value(part.depth), first, rows, self.depth_table, *steps)
+        f.call(self._tile_name, VOID, (lhs, columns.at, totals, *numbers))
 
     def _multiply(self, part: _Part, tile: Value, columns: _Columns, totals: Value) -> None:
         if self.tiling.tables:
@@ -352,21 +367,14 @@ class _Kernel:
             lhs = self.lhs.at(f, part.batch, self._first_row(tile), part.k)
             row, along = self.lhs.first, self.lhs.second
         first = f.icmp("eq", value(part.k), 0)
-        count = columns.count if self.tiling.turned else self._rows_of(tile)
+        count = columns.count if self.tiling.turned else self._own_rows(tile)[1]
         numbers = [value(number) for number in (count, row, along, columns.step)]
         operands = (lhs, columns.at, totals, value(part.depth), first, *numbers)
-        rows = self.tiling.rows
-        if not self._two_heights:
-            f.call(self._tile_name(rows), VOID, operands)
-            return
-        tall = f.icmp("slt", tile, value(self.tall))
-        with f.when(tall, name="tall"):
-            f.call(self._tile_name(rows), VOID, operands)
-        with f.when(f.not_(tall), name="short"):
-            f.call(self._tile_name(rows - 1), VOID, operands)
+        f.call(self._tile_name, VOID, operands)
 
-    def _tile_name(self, rows: int) -> str:
-        return f"{self.f.name}.tile{rows}x{self.tiling.columns}"
+    @property
+    def _tile_name(self) -> str:
+        return f"{self.f.name}.tile{self.tiling.rows}x{self.tiling.columns}"
 
     # The end of a tile.
 
@@ -374,7 +382,8 @@ class _Kernel:
         """Hand every vector of a finished tile to the epilogue, row by row."""
         f, columns = self.f, self.tiling.columns
         n, first_row = mul(f, panel, columns), self._first_row(tile)
-        with f.loop(0, value(self._rows_of(tile)), name="row", unroll=1) as row:
+        first, end = self._own_rows(tile)
+        with f.loop(value(first), value(end), name="row", unroll=1) as row:
             sums = f.gep(totals, mul(f, row.index, columns), self.scalar)
             self._row(part, value(add(f, first_row, row.index)), n, sums)
 
@@ -432,23 +441,22 @@ class _Kernel:
             operand = Operand(spec.dtype, *strides, even=_divides(4, spec.k))
             define_packing(module, f"{self.f.name}.pack_lhs", operand, lhs_width(self.tiling))
         whole = _divides(tiling.columns, spec.n)
-        if tiling.pack_rhs or not (whole or tiling.turned):
+        if tiling.pack_rhs or not (whole or tiling.turned or tiling.beside):
             strides = _static(spec.rhs.second), _static(spec.rhs.first)
             operand = Operand(spec.dtype, *strides, whole, _divides(4, spec.k))
             define_packing(module, f"{self.f.name}.pack_rhs", operand, tiling.columns)
         if tiling.tables:
             tile = Tile(self.scalar, tiling.rows, tiling.vectors, tiling.lanes, None, None)
-            define_table_tile(module, self._tile_name(tiling.rows), tile, spec.dtype)
+            define_table_tile(module, self._tile_name, tile, spec.dtype, tiling.beside, whole)
             return
         row, along = (
             (1, lhs_width(self.tiling))
             if tiling.pack_lhs
             else (_static(spec.lhs.first), _static(spec.lhs.second))
         )
-        for rows in (tiling.rows, tiling.rows - 1)[: 2 if self._two_heights else 1]:
-            shape = rows, tiling.vectors, tiling.lanes
-            tile = Tile(self.scalar, *shape, row, along, not tiling.even, tiling.turned)
-            define_tile(module, self._tile_name(rows), tile)
+        shape = tiling.rows, tiling.vectors, tiling.lanes
+        tile = Tile(self.scalar, *shape, row, along, not tiling.even, tiling.turned)
+        define_tile(module, self._tile_name, tile)
 
 
 def _static(size: Size) -> int | None:
@@ -469,7 +477,7 @@ def _store(spec: ProductSpec) -> Epilogue:
             return size if isinstance(size, int) else f.load(I64, f.gep(place.sizes, at, I64))
 
         batch, first = tuple(map(number, spec.out.batch)), number(spec.out.first)
-        out = _Matrix(place.pointers[2], batch, first, 1, element(spec.dtype))
+        out = Matrix(place.pointers[2], batch, first, 1, element(spec.dtype))
         at = out.at(f, place.batch, place.m, place.n)
         result = narrowed(f, sums, spec.dtype)
         if place.mask is None:

@@ -42,15 +42,20 @@ from pellucid.engines.llvm.instructions import Instructions
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.llvm.types import I64, PTR, Operand, Type, Value, constant
 
+AS_WRITTEN = "; as written"
+"""First line of a text whose instructions stand as they should run: it is optimised little."""
+
 
 class Module:
     """Functions, the outside functions they call, and their attributes, as one text.
 
-    `isa` decides what may depend on the machine: vector width attributes and the bit class.
+    `isa` decides what may depend on the machine: vector width attributes and the bit class. With
+    `as_written` set, LLVM is asked to keep the order of the text and to try little else.
     """
 
     def __init__(self, isa: Isa) -> None:
         self.isa = isa
+        self.as_written = False
         self._functions: dict[str, Function] = {}
         self._declarations: dict[str, str] = {}
         self._globals: dict[str, str] = {}
@@ -117,7 +122,8 @@ class Module:
         bodies = [function.text() for function in self._functions.values()]
         outside = [line for name, line in self._declarations.items() if not self.defines(name)]
         tail = "\n".join([*outside, self._attributes(), *self._metadata])
-        return "\n\n".join([*self._globals.values(), *bodies, tail]) + "\n"
+        head = [AS_WRITTEN] if self.as_written else []
+        return "\n\n".join([*head, *self._globals.values(), *bodies, tail]) + "\n"
 
     def _attributes(self) -> str:
         isa = self.isa

@@ -8,14 +8,20 @@ the bits of a result; a tiling only decides how fast it comes.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from math import prod
+from statistics import fmean
 
 from pellucid.core.dtype import DType, float32, float64, int32, int64, uint32, uint64
+from pellucid.core.machine import usable_cores
 from pellucid.engines.llvm.target import Isa
 
 CHUNK = 512
 """The most k's in one chain of multiply-adds: part of the bit contract."""
+
+SPAN = 1024
+"""Columns whose running totals a thread keeps at once, if one group has not more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,8 @@ class ProductSpec:
 
     Strides are those of lhs as (m, k), rhs as (k, n) and, where no epilogue stores, out as (m, n).
     `pointers` counts the kernel's buffers. A unit stride should be given as the int 1. With
-    `tables`, lhs[b, m, k] lies at the sum of a number for m and a number for k.
+    `tables`, lhs[b, m, k] lies at the sum of a number for m and a number for k; it then may also be
+    `beside` rhs: lhs[b, m, k, n], at step 1 along n, takes its place.
     """
 
     dtype: DType
@@ -66,6 +73,7 @@ class ProductSpec:
     out: Strides
     pointers: int = 3
     tables: Tables | None = None
+    beside: bool = False
 
     @property
     def is_static(self) -> bool:
@@ -94,6 +102,7 @@ class Tiling:
     panels of columns. `even`: the tiles of m differ by one row at most (m is known); otherwise all
     have `rows` but the last. `turned`: there is one row, and the columns of rhs lie along k: they
     are turned in registers. `tables`: lhs is read where it lies, through tables of rows and k's.
+    `beside`: so are vectors of lhs and rhs, which are multiplied lane by lane.
     """
 
     rows: int
@@ -106,6 +115,7 @@ class Tiling:
     group: Size
     turned: bool = False
     tables: bool = False
+    beside: bool = False
 
     @property
     def columns(self) -> int:
@@ -133,19 +143,37 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
 
     With unknown extents, `block` and `group` name the parameters; `cut` gives their numbers.
     """
+    if spec.beside:
+        return _beside(spec, isa, block, group)
     lanes = 1 if (spec.m, spec.n) == (1, 1) else isa.lanes(_accumulator_bits(spec.dtype))
     tables = spec.tables is not None
     turned = _turns_rhs(spec) and not tables
     pack_rhs = _packs_rhs(spec) and not turned
     rows, vectors = _register_tile(spec, isa, lanes, pack_rhs or turned)
-    pack_lhs = not tables and _packs_lhs(spec, vectors * lanes)
+    pack_lhs = not tables and _packs_lhs(spec, rows, vectors * lanes)
+    if not (pack_lhs or tables) and rows > 8 and _collides(spec):
+        rows, vectors = _low_tile(spec, isa, rows, vectors)
     if not spec.is_static:
         even = spec.m == 1 and not tables
         return Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, even, block, group, turned, tables)
     batch, m, n, k = _extents(spec)
-    # Tiles as even as can be: 128 rows are 18 tiles of 6 and 4 of 5, not 21 and one of 2.
-    rows = -(-m // -(-m // rows)) if m else rows
+    rows = _even_rows(spec, m, rows)
     tiling = Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, not tables, 1, 1, turned, tables)
+    made = cut(spec.dtype, tiling, batch, m, n, k)
+    return replace(tiling, block=made.block, group=made.group)
+
+
+def _beside(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
+    # Nine rows are the places of a 3x3 window, whose weights' derivative has no others.
+    rows, vectors = (9, 2) if isa.registers >= 32 else (9, 1)
+    lanes = isa.lanes(_accumulator_bits(spec.dtype))
+    tiling = Tiling(
+        rows, vectors, lanes, False, False, False, block, group, tables=True, beside=True
+    )
+    if not spec.is_static:
+        return tiling
+    batch, m, n, k = _extents(spec)
+    tiling = replace(tiling, rows=_even_rows(spec, m, rows), block=1, group=1)
     made = cut(spec.dtype, tiling, batch, m, n, k)
     return replace(tiling, block=made.block, group=made.group)
 
@@ -158,8 +186,9 @@ def cut(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) -> Cut
     """
     tiles, panels = _tiles_and_panels(tiling, m, n)
     blocks, groups = _ways(tiles), _ways(panels)
-    # Through tables the rows of a block mostly read what their neighbours read.
-    deep = min(k, CHUNK) * tiling.rows * (1 if tiling.tables else 4)
+    # Through tables the rows of a block mostly read what their neighbours read; beside rhs, a line
+    # of n for each row, which each panel reads a part of.
+    deep = (8 * n if tiling.beside else min(k, CHUNK) * (1 if tiling.tables else 4)) * tiling.rows
     fits = [block for block in blocks if block * deep <= _CACHED] or [blocks[-1]]
     ways = ((block, group) for block, group in product(fits, groups))
     block, group = min(ways, key=lambda way: _cost(tiling, batch, tiles, panels, k, *way))
@@ -192,10 +221,11 @@ def _launch(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) ->
     tasks = batch * -(-tiles // block) * -(-panels // group)
     products = block * tiling.rows * group * tiling.columns * max(k, 1)
     chunk = chunk_length(k)
+    kept = min(max(SPAN // (group * tiling.columns), 1) * group, panels)
     counts = (
         chunk * tiling.columns,
         tiling.pack_lhs * block * chunk * lhs_width(tiling),
-        block * group * tiling.rows * tiling.columns,
+        block * kept * tiling.rows * tiling.columns,
     )
     bytes = [-(-count * _accumulator_bits(dtype) // 512) * 64 for count in counts]
     tables = -(-block * tiling.rows // 8) + -(-chunk // 8) if tiling.tables else 0
@@ -207,11 +237,14 @@ def _tiles_and_panels(tiling: Tiling, m: int, n: int) -> tuple[int, int]:
 
 
 # Bytes of lhs that a block may take of the second-level cache.
-_CACHED = 400_000
+_CACHED = 720_000
 # Multiplications.
 _WORTH_A_THREAD = 100_000
-# In vector multiply-adds: what a task costs to hand out, and a vector of either to pack.
-_TASK, _LHS, _RHS = 4000, 8, 10
+# In vector multiply-adds: what a task costs to hand out, a vector of either to pack, and one of rhs
+# to read again where it lies.
+_TASK, _LHS, _RHS, _AGAIN = 4000, 8, 10, 4
+# A thread takes a quarter of its share of the tasks at once.
+_SHARES = 4
 
 
 def _cost(
@@ -220,9 +253,25 @@ def _cost(
     blocks, groups = -(-tiles // block), -(-panels // group)
     tasks = batch * blocks * groups
     work = block * group * tiling.rows * tiling.vectors * k
-    packed_lhs = tiling.pack_lhs * block * tiling.rows * k / tiling.lanes * _LHS
-    packed_rhs = tiling.pack_rhs * group * tiling.vectors * k * _RHS
-    return (work + packed_lhs + packed_rhs) * (tasks + 0.5) + _TASK * tasks
+    fetched_rhs = group * tiling.vectors * k * (_RHS if tiling.pack_rhs else _AGAIN)
+    # Rows are packed for all tasks that a thread does one after the other.
+    packed_lhs = tiling.pack_lhs * batch * tiles * tiling.rows * k / tiling.lanes * _LHS
+    turns = fmean(_turns(tasks, threads) for threads in _thread_counts())
+    # A thread may come late: the last task is waited for.
+    return (work + fetched_rhs) * (turns + 0.25) + packed_lhs * min(groups, 2) + _TASK * tasks
+
+
+@cache
+def _thread_counts() -> tuple[int, ...]:
+    """The numbers of threads that a kernel should suit: powers of two up to the cores, or to 16."""
+    return tuple(1 << n for n in range(5) if 1 << n <= usable_cores())
+
+
+def _turns(tasks: int, threads: int) -> int:
+    """Tasks that fit into the time it takes so many threads to do these."""
+    share = -(-tasks // max(min(tasks, threads * _SHARES), 1))
+    shares = -(-tasks // max(share, 1))
+    return -(-shares // threads) * share * threads
 
 
 def _ways(count: int) -> list[int]:
@@ -247,11 +296,39 @@ def _register_tile(spec: ProductSpec, isa: Isa, lanes: int, packed: bool) -> tup
     return tallest, widest
 
 
+def _low_tile(spec: ProductSpec, isa: Isa, rows: int, vectors: int) -> tuple[int, int]:
+    """A tile low enough for rows of lhs that collide, if there are columns for it."""
+    wide = isinstance(spec.n, int) and spec.n % (4 * isa.lanes(_accumulator_bits(spec.dtype))) == 0
+    return (7, 4) if wide and isa.registers >= 32 else (rows, vectors)
+
+
+def _even_rows(spec: ProductSpec, m: int, tallest: int) -> int:
+    """The height of tiles that are as even as can be; through tables, one that divides a line.
+
+    128 rows are 18 tiles of 6 and 4 of 5, not 21 and one of 2.
+    """
+    line = spec.tables.rows[-1] if spec.tables is not None else 0
+    if isinstance(line, int) and line:
+        for rows in range(min(tallest, line), -(-6 * tallest // 7) - 1, -1):
+            if line % rows == 0:
+                return rows
+    return -(-m // -(-m // tallest)) if m else tallest
+
+
 def _packs_rhs(spec: ProductSpec) -> bool:
-    # Packing pays once a panel is used by a few tiles of rows.
+    if spec.dtype not in _NATIVE:
+        return True
+    if (spec.m, spec.n) == (1, 1):
+        return False
+    # A panel of a long row is a few cache lines in each page: packing gathers them, which pays once
+    # a panel is used by a few tiles of rows.
     few = isinstance(spec.m, int) and spec.m <= 12
-    lies_well = spec.rhs.second == 1 or (spec.m, spec.n) == (1, 1)
-    return not (few and lies_well and spec.dtype in _NATIVE)
+    row = spec.rhs.first * spec.dtype.bytes if isinstance(spec.rhs.first, int) else _SHORT_ROW + 1
+    return spec.rhs.second != 1 or not (few or row <= _SHORT_ROW)
+
+
+_SHORT_ROW = 2048
+"""Bytes from one k of rhs to the next up to which its panels are read where they lie."""
 
 
 def _turns_rhs(spec: ProductSpec) -> bool:
@@ -259,11 +336,22 @@ def _turns_rhs(spec: ProductSpec) -> bool:
     return one_row and spec.rhs.first == 1 and spec.rhs.second != 1 and spec.dtype in _NATIVE
 
 
-def _packs_lhs(spec: ProductSpec, columns: int) -> bool:
+def _packs_lhs(spec: ProductSpec, rows: int, columns: int) -> bool:
     if spec.dtype not in _NATIVE:
         return True
-    one_panel = isinstance(spec.n, int) and spec.n <= columns
-    return spec.lhs.second != 1 and spec.m != 1 and not one_panel
+    if spec.m == 1 or (isinstance(spec.n, int) and spec.n <= columns):
+        return False
+    wide = isinstance(spec.n, int) and spec.n >= 8 * columns
+    return spec.lhs.second != 1 or (wide and rows > 8 and _collides(spec))
+
+
+def _collides(spec: ProductSpec) -> bool:
+    """Whether rows of lhs lie so that a nearest cache of 4 KiB a way can hold few of them at once.
+
+    Lines a multiple of that apart share a set, of eight lines at least.
+    """
+    step = spec.lhs.first * spec.dtype.bytes if isinstance(spec.lhs.first, int) else 0
+    return step > 0 and step % 4096 == 0
 
 
 _NATIVE = (float32, float64, int32, uint32, int64, uint64)

@@ -37,13 +37,15 @@ class Roles:
     """A contraction with its loops sorted; a missing m or n has extent 1.
 
     `batch` also holds loops over n beyond one, and those over m where k is one axis. A contraction
-    over several axes is `windowed`: its `rows`, row-major, are all the loops over m.
+    over several axes is `windowed`: its `rows`, row-major, are all the loops over m. One that is
+    `beside` has a line of both operands beside each other for n: lhs moves along n as well.
     """
 
     contract: Contract
     batch: tuple[Axis, ...]
     rows: tuple[Axis, ...]
     n: Axis
+    beside: bool = False
 
     @property
     def m(self) -> Axis:
@@ -58,7 +60,7 @@ class Roles:
     @property
     def windowed(self) -> bool:
         """Whether lhs is found by tables, not by one step for m and one for k."""
-        return len(self.contract.axes) > 1
+        return self.beside or len(self.contract.axes) > 1
 
 
 def has_contraction(kernel: Kernel) -> bool:
@@ -97,9 +99,18 @@ def sort_loops(kernel: Kernel) -> Roles:
     left, right = _moving(axes, contract.lhs), _moving(axes, contract.rhs)
     rows = [axis for axis in left if axis not in right]
     columns = [axis for axis in right if axis not in left]
+    if axes and not columns and _lies_beside(axes[-1], contract):
+        mine = tuple(rows) or (Axis("m_one", 1),)
+        batch = tuple(axis for axis in axes[:-1] if axis not in mine)
+        return Roles(contract, batch, mine, axes[-1], beside=True)
     mine = tuple(rows if len(contract.axes) > 1 else rows[-1:]) or (Axis("m_one", 1),)
     n = columns[-1] if columns else Axis("n_one", 1)
     return Roles(contract, tuple(axis for axis in axes if axis not in (*mine, n)), mine, n)
+
+
+def _lies_beside(axis: Axis, contract: Contract) -> bool:
+    """Whether both operands have neighbours along an axis, as a depthwise window's channels."""
+    return all(load.index.coefficient(axis.name) == 1 for load in (contract.lhs, contract.rhs))
 
 
 def _contract(kernel: Kernel) -> Contract:

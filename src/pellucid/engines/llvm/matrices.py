@@ -1,0 +1,29 @@
+"""Where does an element of a matrix lie in a running kernel? A base and strides, known or read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pellucid.engines.llvm.sizes import Number, add, mul
+from pellucid.engines.llvm.text import Function
+from pellucid.engines.llvm.types import Type, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """An operand in a running kernel: where it begins, its strides, its scalar in memory."""
+
+    base: Value
+    batch: tuple[Number, ...]
+    first: Number
+    second: Number
+    scalar: Type
+
+    def at(self, f: Function, batch: Sequence[Number], first: Number, second: Number) -> Value:
+        """The address of element [batch, first, second]."""
+        steps = zip((*batch, first, second), (*self.batch, self.first, self.second), strict=True)
+        offset: Number = 0
+        for index, stride in steps:
+            offset = add(f, offset, mul(f, index, stride))
+        return f.gep(self.base, offset, self.scalar)
