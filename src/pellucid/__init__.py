@@ -9,6 +9,7 @@ The public names, listed one by one; each loads its part of the package at its f
 from __future__ import annotations
 
 import importlib
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -109,11 +110,14 @@ if TYPE_CHECKING:
     from pellucid.tensor.creation import (
         arange,
         asarray,
+        empty,
+        empty_like,
         eye,
         from_dlpack,
         full,
         full_like,
         linspace,
+        meshgrid,
         one_hot,
         ones,
         ones_like,
@@ -121,6 +125,12 @@ if TYPE_CHECKING:
         triu,
         zeros,
         zeros_like,
+    )
+    from pellucid.tensor.dtypes import (
+        can_cast,
+        finfo,
+        iinfo,
+        isdtype,
     )
     from pellucid.tensor.elementary import (
         acos,
@@ -214,6 +224,19 @@ if TYPE_CHECKING:
         sum,
         var,
     )
+    from pellucid.tensor.scanning import (
+        cumulative_prod,
+        cumulative_sum,
+        diff,
+    )
+    from pellucid.tensor.searching import (
+        nonzero,
+        searchsorted,
+        unique_all,
+        unique_counts,
+        unique_inverse,
+        unique_values,
+    )
     from pellucid.tensor.shaping import (
         broadcast_arrays,
         broadcast_to,
@@ -248,6 +271,11 @@ if TYPE_CHECKING:
     )
 
 __version__ = "0.1.0"
+
+e: float = math.e
+inf: float = math.inf
+nan: float = math.nan
+pi: float = math.pi
 
 # Where each name lives: the module, and the name there if it is another one.
 _HOMES: dict[str, tuple[str, str]] = {
@@ -376,6 +404,22 @@ _HOMES: dict[str, tuple[str, str]] = {
     "from_dlpack": ("pellucid.tensor.creation", "from_dlpack"),
     "arange": ("pellucid.tensor.creation", "arange"),
     "asarray": ("pellucid.tensor.creation", "asarray"),
+    "empty": ("pellucid.tensor.creation", "empty"),
+    "empty_like": ("pellucid.tensor.creation", "empty_like"),
+    "meshgrid": ("pellucid.tensor.creation", "meshgrid"),
+    "cumulative_prod": ("pellucid.tensor.scanning", "cumulative_prod"),
+    "cumulative_sum": ("pellucid.tensor.scanning", "cumulative_sum"),
+    "diff": ("pellucid.tensor.scanning", "diff"),
+    "nonzero": ("pellucid.tensor.searching", "nonzero"),
+    "searchsorted": ("pellucid.tensor.searching", "searchsorted"),
+    "unique_all": ("pellucid.tensor.searching", "unique_all"),
+    "unique_counts": ("pellucid.tensor.searching", "unique_counts"),
+    "unique_inverse": ("pellucid.tensor.searching", "unique_inverse"),
+    "unique_values": ("pellucid.tensor.searching", "unique_values"),
+    "can_cast": ("pellucid.tensor.dtypes", "can_cast"),
+    "finfo": ("pellucid.tensor.dtypes", "finfo"),
+    "iinfo": ("pellucid.tensor.dtypes", "iinfo"),
+    "isdtype": ("pellucid.tensor.dtypes", "isdtype"),
     "eye": ("pellucid.tensor.creation", "eye"),
     "full": ("pellucid.tensor.creation", "full"),
     "full_like": ("pellucid.tensor.creation", "full_like"),
@@ -505,6 +549,7 @@ __all__ = [
     "bool",
     "broadcast_arrays",
     "broadcast_to",
+    "can_cast",
     "cbrt",
     "ceil",
     "clip",
@@ -513,11 +558,17 @@ __all__ = [
     "cos",
     "cosh",
     "count_nonzero",
+    "cumulative_prod",
+    "cumulative_sum",
     "data",
     "device",
     "devices",
+    "diff",
     "digamma",
     "divide",
+    "e",
+    "empty",
+    "empty_like",
     "equal",
     "erf",
     "erfc",
@@ -527,6 +578,7 @@ __all__ = [
     "explain",
     "expm1",
     "eye",
+    "finfo",
     "fit",
     "flatten",
     "flip",
@@ -544,10 +596,13 @@ __all__ = [
     "greater_equal",
     "hessian",
     "hypot",
+    "iinfo",
+    "inf",
     "int8",
     "int16",
     "int32",
     "int64",
+    "isdtype",
     "isfinite",
     "isinf",
     "isnan",
@@ -573,15 +628,18 @@ __all__ = [
     "max",
     "maximum",
     "mean",
+    "meshgrid",
     "metrics",
     "min",
     "minimum",
     "moveaxis",
     "multiply",
+    "nan",
     "negative",
     "nextafter",
     "nn",
     "no_grad",
+    "nonzero",
     "not_equal",
     "one_hot",
     "ones",
@@ -590,6 +648,7 @@ __all__ = [
     "outer",
     "pad",
     "permute_dims",
+    "pi",
     "polygamma",
     "positive",
     "pow",
@@ -604,6 +663,7 @@ __all__ = [
     "roll",
     "round",
     "rsqrt",
+    "searchsorted",
     "set_threads",
     "sign",
     "signbit",
@@ -635,6 +695,10 @@ __all__ = [
     "uint16",
     "uint32",
     "uint64",
+    "unique_all",
+    "unique_counts",
+    "unique_inverse",
+    "unique_values",
     "unstack",
     "value_and_grad",
     "var",

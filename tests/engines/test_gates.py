@@ -10,7 +10,6 @@ rounded once to its own dtype. A scatter that adds accumulates in its own dtype.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import ml_dtypes
@@ -150,16 +149,16 @@ def tolerance(case: Case, wanted: NDArray[Any]) -> NDArray[Any] | None:
         kept = dtype if dtype.bits >= 32 or case.op.name == "scatter" else float32
         inner = half_unit(kept) * terms(case) * size
         return inner + units(wanted) / 2 * (dtype.bits < 32)
-    ulps = accuracy(case).get(dtype.name, 0.5)
+    ulps = largest_error(case, dtype)
     return None if ulps <= 0.5 else units(wanted) * (ulps + 0.5)
 
 
-def accuracy(case: Case) -> Mapping[str, float]:
-    """What the cards of the op, or of the ops in its body, state."""
+def largest_error(case: Case, dtype: DType) -> float:
+    """What the card of the op, or those of the ops in its body, state in ulp."""
     if case.op.name != "fusion":
-        return case.op.accuracy
-    stated = [REGISTRY[node.op.name].accuracy for node in case.attrs["body"].nodes]
-    return {name: max(card.get(name, 0.5) for card in stated) for name in stated[0]}
+        return case.op.ulps(dtype, case.attrs)
+    nodes = case.attrs["body"].nodes
+    return max(REGISTRY[node.op.name].ulps(dtype, dict(node.attrs)) for node in nodes)
 
 
 def terms(case: Case) -> int:

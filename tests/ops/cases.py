@@ -7,9 +7,9 @@ its card takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pellucid.core.dtype import (
     DTYPES,
     FLOATING,
+    NUMERIC,
     DType,
     bfloat16,
     bool_,
@@ -34,9 +35,19 @@ from pellucid.ops import REGISTRY
 from pellucid.ops.convolution import plain_attrs
 from pellucid.ops.define import NoDerivative, Op, type_of
 from pellucid.ops.elementwise import add, exp
+from pellucid.ops.movement import literal
+
+T = TypeVar("T")
 
 SHAPES = ((), (5,), (2, 3), (0, 3), (2, 1, 4))
 SOME_DTYPES = (float64, float32, float16, bfloat16, int32, uint8, bool_)
+OTHER_DTYPES = tuple(dtype for dtype in DTYPES if dtype not in SOME_DTYPES)
+
+
+def shared(cases: Sequence[T], dtype: DType) -> Sequence[T]:
+    """All the cases for float64, three for most dtypes, and one where only the size is another."""
+    count = len(cases) if dtype is float64 else 3 if dtype in SOME_DTYPES else 1
+    return cases[:count]
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,14 @@ def numbers(dtype: DType, shape: tuple[int, ...], seed: int) -> NDArray[Any]:
         return rng.integers(low, 10, shape).astype(dtype.numpy)
     size = rng.uniform(0.3, 2.0, shape)
     return np.asarray(size * rng.choice([-1.0, 1.0], shape)).astype(dtype.numpy)
+
+
+def apart(dtype: DType, shape: tuple[int, ...], seed: int) -> NDArray[Any]:
+    """As `numbers`; float64 at least 1/16 from each other, for what chooses the largest."""
+    if dtype is not float64:
+        return numbers(dtype, shape, seed)
+    places = np.random.default_rng(seed).permutation(int(np.prod(shape, dtype=int)))
+    return (places.reshape(shape) - places.size / 2 + 0.3) / 16
 
 
 def positive(dtype: DType, shape: tuple[int, ...], seed: int) -> NDArray[Any]:
@@ -168,14 +187,14 @@ def _elementwise() -> dict[str, list[Case]]:
     ]
     cases["select"] = [
         Case(REGISTRY["select"], (numbers(bool_, s, 0), numbers(d, s, 1), numbers(d, s, 2)))
-        for d in SOME_DTYPES
-        for s in SHAPES
+        for d in DTYPES
+        for s in (SHAPES if d in SOME_DTYPES else SHAPES[1:2])
     ]
     cases["cast"] = [
         Case(REGISTRY["cast"], (numbers(source, s, 0),), {"dtype": target})
-        for source in SOME_DTYPES
-        for target in (*SOME_DTYPES, int64)
-        for s in ((), (5,))
+        for source in DTYPES
+        for target in DTYPES
+        for s in (((), (5,)) if {source, target} <= set(SOME_DTYPES) else ((5,),))
     ]
     return cases
 
@@ -209,17 +228,23 @@ def _movement() -> dict[str, list[Case]]:
                 (float64, "0.0"), (float64, "-0.0"), (float64, "1.0"), (bfloat16, "0.5"),
                 (bool_, "True"), (bool_, "False"), (int64, str(2**62)), (int64, "1"),
             )
-        ] + [Case(op["constant"], (), {"dtype": float32, "shape": (3,), "value": raw})],
+        ]
+        + [Case(op["constant"], (), {"dtype": float32, "shape": (3,), "value": raw})]
+        + [
+            Case(op["constant"], (), {"dtype": d, "shape": (2,), "value": literal(7, d)})
+            for d in NUMERIC
+        ],
         "iota": [
             Case(op["iota"], (), {"dtype": d, "shape": s, "axis": a})
             for d, s, a in (
-                (float64, (3,), 0), (int32, (2, 3), 1), (bfloat16, (2, 3), 0), (uint8, (0,), 0)
+                (float64, (3,), 0), (int32, (2, 3), 1), (bfloat16, (2, 3), 0), (uint8, (0,), 0),
+                *((dtype, (3,), 0) for dtype in NUMERIC),
             )
         ],
     }  # fmt: skip
     for name in ("broadcast", "reshape", "transpose"):
         first = cases[name][1]
-        for dtype in SOME_DTYPES[1:]:
+        for dtype in (*SOME_DTYPES[1:], *OTHER_DTYPES):
             operand = numbers(dtype, first.operands[0].shape, 1)
             cases[name].append(Case(first.op, (operand,), first.attrs))
     return cases
@@ -232,8 +257,8 @@ def _reductions() -> dict[str, list[Case]]:
     for name in ("sum", "prod", "max", "min"):
         cases[name] = [
             Case(REGISTRY[name], (numbers(d, s, 0),), {"axes": a})
-            for d in SOME_DTYPES[:-1]
-            for s, a in (shapes if d is float64 else shapes[1:4])
+            for d in NUMERIC
+            for s, a in (shapes if d is float64 else shared(shapes[1:4], d))
         ]
     for name in ("sum", "prod"):
         cases[name].append(Case(REGISTRY[name], (numbers(float64, (0, 3), 0),), {"axes": (0,)}))
@@ -261,15 +286,15 @@ def _parts() -> dict[str, list[Case]]:
     ]  # fmt: skip
     op = REGISTRY
     cases: dict[str, list[Case]] = {"slice": [], "reverse": [], "pad": [], "concatenate": []}
-    for dtype in SOME_DTYPES:
-        some = slice(None) if dtype is float64 else slice(0, 3)
+    for dtype in DTYPES:
         zero = {"bool": "False"}.get(dtype.name, "3.0" if dtype.is_floating else "3")
         cases["slice"] += [
             Case(op["slice"], (numbers(dtype, s, 0),), {"start": a, "stop": b, "strides": c})
-            for s, a, b, c in slices[some]
+            for s, a, b, c in shared(slices, dtype)
         ]
         cases["reverse"] += [
-            Case(op["reverse"], (numbers(dtype, s, 0),), {"axes": a}) for s, a in reverses[some]
+            Case(op["reverse"], (numbers(dtype, s, 0),), {"axes": a})
+            for s, a in shared(reverses, dtype)
         ]
         cases["pad"] += [
             Case(
@@ -277,7 +302,7 @@ def _parts() -> dict[str, list[Case]]:
                 (numbers(dtype, s, 0),),
                 {"value": zero, "low": low, "high": high, "interior": between},
             )
-            for s, low, high, between in pads[some]
+            for s, low, high, between in shared(pads, dtype)
         ]
         cases["concatenate"] += [
             Case(
@@ -285,7 +310,7 @@ def _parts() -> dict[str, list[Case]]:
                 tuple(numbers(dtype, s, i) for i, s in enumerate(shapes)),
                 {"axis": a},
             )
-            for shapes, a in joins[some]
+            for shapes, a in shared(joins, dtype)
         ]
     return cases
 
@@ -302,11 +327,10 @@ def _indexing() -> dict[str, list[Case]]:
     cases: dict[str, list[Case]] = {
         name: [] for name in ("gather", "scatter", "dynamic_slice", "dynamic_update_slice")
     }
-    for dtype in SOME_DTYPES:
-        some = slice(None) if dtype is float64 else slice(0, 3)
+    for dtype in DTYPES:
         # Sums round to 16 bits one by one: there each place is met once at most.
         few = dtype.is_floating and dtype.bits == 16
-        for shape, index_shapes, axes in gathers[some]:
+        for shape, index_shapes, axes in shared(gathers, dtype):
             kind = np.int64 if dtype is float64 else np.int32
             # Many numbers are too close to each other for a difference to tell the largest.
             modes = 2 if shape == (4, 70) else 4
@@ -322,7 +346,7 @@ def _indexing() -> dict[str, list[Case]]:
                 Case(op["scatter"], (x, updates, *indices), {"axes": axes, "mode": mode})
                 for mode in ("set", "add", "max", "min")[: 1 if dtype is bool_ else modes]
             ]
-        for seed, (shape, box) in enumerate(boxes[some]):
+        for seed, (shape, box) in enumerate(shared(boxes, dtype)):
             starts = tuple(np.asarray(n % 4 - seed % 2, np.int32) for n in shape)
             x, update = numbers(dtype, shape, 0), numbers(dtype, box, 1)
             cases["dynamic_slice"].append(Case(op["dynamic_slice"], (x, *starts), {"sizes": box}))
@@ -385,8 +409,8 @@ def _contractions() -> list[Case]:
             (numbers(dtype, lhs, 0), numbers(dtype, rhs, 1)),
             {"contract": contract, "batch": batch},
         )
-        for dtype in SOME_DTYPES[:-1]
-        for lhs, rhs, contract, batch in (forms if dtype is float64 else forms[:2])
+        for dtype in NUMERIC
+        for lhs, rhs, contract, batch in shared(forms, dtype)
     ]
 
 
@@ -419,8 +443,8 @@ def _convolutions() -> list[Case]:
             (numbers(dtype, lhs, 0), numbers(dtype, rhs, 1)),
             plain_attrs(len(lhs) - 2) | attrs,
         )
-        for dtype in SOME_DTYPES[:-1]
-        for lhs, rhs, attrs in (CONVOLUTIONS if dtype is float64 else CONVOLUTIONS[:3])
+        for dtype in NUMERIC
+        for lhs, rhs, attrs in shared(CONVOLUTIONS, dtype)
     ]
 
 
@@ -442,9 +466,9 @@ def _poolings() -> dict[str, list[Case]]:
     cases: dict[str, list[Case]] = {
         name: [] for name in ("sum", "max", "argmax", "pick", "scatter")
     }
-    for dtype in SOME_DTYPES[:-1]:
-        for shape, attrs in POOLINGS if dtype is float64 else POOLINGS[:2]:
-            x = numbers(dtype, shape, 0)
+    for dtype in NUMERIC:
+        for shape, attrs in shared(POOLINGS, dtype):
+            x = apart(dtype, shape, 0)
             places = REGISTRY["window_argmax"].evaluate(x, **attrs)[0]
             g = numbers(dtype, places.shape, 1)
             plain = {**attrs, "lhs_dilation": (1,) * len(attrs["window"])}

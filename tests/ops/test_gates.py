@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pellucid.core.dtype import DTYPES, DType
 from pellucid.core.error import OpError
 from pellucid.core.shape import Size
 from pellucid.core.shape import evaluate as evaluate_size
@@ -17,15 +19,13 @@ from pellucid.ir.check import check
 from pellucid.ir.graph import Graph, walk
 from pellucid.ops import REGISTRY
 from pellucid.ops.control import evaluate
-from pellucid.ops.define import NoDerivative, moved_bytes
+from pellucid.ops.define import NoBatch, NoDerivative, moved_bytes, type_of
 from pellucid.transforms import batch, jvp, vjp
 from tests.ops.cases import CASES, Case
 
 Arrays = tuple[NDArray[Any], ...]
 
 EVERY_OP = pytest.mark.parametrize("name", REGISTRY)
-# What a mapped operand cannot be given to, and says so.
-NEVER_MAPPED = ("random_bits", "fusion")
 
 
 def test_every_op_has_cases() -> None:
@@ -35,6 +35,26 @@ def test_every_op_has_cases() -> None:
 
 def test_every_op_is_registered_under_its_name() -> None:
     assert all(op.name == name for name, op in REGISTRY.items())
+
+
+@EVERY_OP
+def test_every_dtype_of_the_card_has_a_case_and_no_other_is_taken(name: str) -> None:
+    op = REGISTRY[name]
+    tried = {main_dtype(case) for case in CASES[name]}
+    assert tried == set(op.on) or name == "fusion"
+    for case in CASES[name]:
+        types = [type_of(x) for x in case.operands]
+        for dtype in set(DTYPES) - set(op.on):
+            others = [replace(t, dtype=dtype) if t.dtype is main_dtype(case) else t for t in types]
+            attrs = case.attrs if types else {**case.attrs, "dtype": dtype}
+            with pytest.raises(OpError, match=f"{name}: "):
+                op.result_types(tuple(others), attrs)
+
+
+def main_dtype(case: Case) -> DType:
+    """That of the numbers which the op is about: not of a condition, and not of places."""
+    types = case.types or case.op.result_types((), case.attrs)
+    return types[1 if case.op.name == "select" else 0].dtype
 
 
 @EVERY_OP
@@ -103,7 +123,7 @@ def test_transposed_derivative_has_the_same_inner_product(name: str) -> None:
 def test_batch_equals_loop(name: str) -> None:
     for case in CASES[name]:
         for mapped in product((False, True), repeat=len(case.operands)):
-            if any(mapped) and name in NEVER_MAPPED:
+            if any(mapped) and isinstance(case.op.batch, NoBatch):
                 with pytest.raises(OpError, match=f"{name}: "):
                     batch(case.graph(), mapped, 3)
             else:
@@ -116,7 +136,7 @@ def test_registry_is_closed_under_derivatives_and_batching(name: str) -> None:
         graphs = [case.graph()]
         if case.floating and not isinstance(case.op.derivative, NoDerivative):
             graphs += [jvp(graphs[0], case.floating), vjp(graphs[0], case.floating)]
-        if name not in NEVER_MAPPED:
+        if not isinstance(case.op.batch, NoBatch):
             graphs += [batch(graph, [True] * len(graph.inputs), 2) for graph in graphs]
         for graph in graphs:
             assert all(REGISTRY.get(node.op.name) is node.op for node in walk(graph)), case

@@ -22,8 +22,8 @@ def evaluate_as_engines_do(graph: Graph, arrays: Arrays) -> Arrays:
     """Node by node, every result rounded to its dtype."""
     env = dict(zip(graph.inputs, arrays, strict=True))
     for node, results in zip(graph.nodes, graph.results, strict=True):
-        operands = [widened(env[value]) for value in node.operands]
         with np.errstate(all="ignore"):
+            operands = [widened(env[value]) for value in node.operands]
             found = lookup(node.op.name).reference(*operands, **dict(node.attrs))
             (type,) = node.types
             assert isinstance(type, TensorType)
@@ -50,6 +50,17 @@ def special(dtype: DType) -> NDArray[Any]:
     random = np.random.default_rng(0).normal(size=6)
     with np.errstate(over="ignore"):
         return np.array([*numbers, *(-np.array(numbers)), np.nan, *random]).astype(dtype.numpy)
+
+
+def any_numbers(dtype: DType, count: int, seed: int) -> NDArray[Any]:
+    """Random bits read as numbers of the dtype: of every size, NaN and infinities among them."""
+    raw = np.random.default_rng(seed).integers(0, 256, (count, dtype.bytes), np.uint8)
+    if dtype.kind == "bool":
+        return raw[:, 0] < 128
+    found = raw.view(dtype.numpy)[:, 0]
+    with np.errstate(invalid="ignore"):
+        # Only quiet NaNs: NumPy warns at every touch of the others.
+        return np.where(found != found, np.asarray(np.nan).astype(dtype.numpy), found)
 
 
 def pairs(dtype: DType) -> Arrays:

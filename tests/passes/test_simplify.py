@@ -22,7 +22,6 @@ from pellucid.core.dtype import (
     float64,
     int8,
     int32,
-    uint8,
 )
 from pellucid.ir.build import building
 from pellucid.ir.check import check
@@ -31,11 +30,7 @@ from pellucid.ir.text import print_graph
 from pellucid.ops import REGISTRY
 from pellucid.ops.contract import dot_general
 from pellucid.ops.elementwise import (
-    abs_,
     add,
-    bit_and,
-    bit_or,
-    bit_xor,
     cast,
     div,
     equal,
@@ -43,13 +38,9 @@ from pellucid.ops.elementwise import (
     logical_and,
     logical_not,
     logical_or,
-    maximum,
-    minimum,
     mul,
     neg,
-    not_equal,
     select,
-    shift_right,
     stop_gradient,
     sub,
 )
@@ -59,7 +50,7 @@ from pellucid.passes.dce import dce
 from pellucid.passes.law import LAWS
 from pellucid.passes.simplify import simplify
 from tests.graphs import same_bits, sample
-from tests.passes.evaluating import evaluate_as_engines_do, pairs
+from tests.passes.evaluating import any_numbers, evaluate_as_engines_do, pairs
 
 Program = Callable[..., Value]
 SIGNED = tuple(dtype for dtype in NUMERIC if dtype.kind != "uint")
@@ -87,14 +78,10 @@ ARITHMETIC = (
     Example("plus_negative", lambda x, y: add(x, neg(y)), lambda x, y: sub(x, y)),
     Example("plus_negative", lambda x, y: add(neg(y), x), lambda x, y: sub(x, y)),
     Example("minus_zero", lambda x, y: sub(x, k(x, 0.0)), lambda x, y: x),
-    Example("from_negative_zero", lambda x, y: sub(k(x, -0.0), x), lambda x, y: neg(x), FLOATING),
-    Example("from_zero", lambda x, y: sub(k(x, 0), x), lambda x, y: neg(x), INTEGERS),
     Example("minus_negative", lambda x, y: sub(x, neg(y)), lambda x, y: add(x, y)),
-    Example("minus_itself", lambda x, y: sub(x, x), lambda x, y: k(x, 0), INTEGERS),
     Example("times_one", lambda x, y: mul(x, k(x, 1)), lambda x, y: x),
     Example("times_one", lambda x, y: mul(k(x, 1), x), lambda x, y: x),
     Example("times_minus_one", lambda x, y: mul(x, k(x, -1)), lambda x, y: neg(x), SIGNED),
-    Example("times_zero", lambda x, y: mul(x, k(x, 0)), lambda x, y: k(x, 0), INTEGERS),
     Example("product_of_negatives", lambda x, y: mul(neg(x), neg(y)), lambda x, y: mul(x, y)),
     Example("over_one", lambda x, y: div(x, k(x, 1)), lambda x, y: x, FLOATING),
     *(
@@ -107,18 +94,6 @@ ARITHMETIC = (
         for by in (2.0, -0.125, 2.0**12, 2.0**-13)
     ),
     Example("negative_of_negative", lambda x, y: neg(neg(x)), lambda x, y: x),
-    Example("size_of_negative", lambda x, y: abs_(neg(x)), lambda x, y: abs_(x), SIGNED),
-    Example("size_of_size", lambda x, y: abs_(abs_(x)), lambda x, y: abs_(x), SIGNED),
-    Example("size_of_unsigned", lambda x, y: abs_(x), lambda x, y: x, (uint8,)),
-    Example("with_itself", lambda x, y: maximum(x, x), lambda x, y: x),
-    Example("with_itself", lambda x, y: minimum(x, x), lambda x, y: x),
-    Example("with_itself", lambda x, y: bit_or(bit_and(x, x), x), lambda x, y: x, INTEGERS),
-    Example("with_itself", lambda x, y: logical_or(logical_and(x, x), x), lambda x, y: x, (bool_,)),
-    Example("xor_itself", lambda x, y: bit_xor(x, x), lambda x, y: k(x, 0), INTEGERS),
-    Example("no_bits", lambda x, y: bit_or(x, k(x, 0)), lambda x, y: x, INTEGERS),
-    Example("no_bits", lambda x, y: bit_xor(k(x, 0), x), lambda x, y: x, INTEGERS),
-    Example("no_bits", lambda x, y: shift_right(x, k(x, 0)), lambda x, y: x, INTEGERS),
-    Example("and_no_bits", lambda x, y: bit_and(x, k(x, 0)), lambda x, y: k(x, 0), INTEGERS),
     Example("neutral_truth", lambda x, y: logical_and(x, k(x, True)), lambda x, y: x, (bool_,)),
     Example("neutral_truth", lambda x, y: logical_or(k(x, False), x), lambda x, y: x, (bool_,)),
     Example(
@@ -128,16 +103,9 @@ ARITHMETIC = (
         (bool_,),
     ),
     Example("not_not", lambda x, y: logical_not(logical_not(x)), lambda x, y: x, (bool_,)),
-    Example("not_equal_to", lambda x, y: logical_not(equal(x, y)), not_equal, DTYPES),
-    Example("equal_to", lambda x, y: logical_not(not_equal(x, y)), equal, DTYPES),
     Example("always", lambda x, y: select(k(equal(x, y), True), x, y), lambda x, y: x, DTYPES),
     Example("never", lambda x, y: select(k(equal(x, y), False), x, y), lambda x, y: y, DTYPES),
     Example("same_branches", lambda x, y: select(equal(x, y), x, x), lambda x, y: x, DTYPES),
-    Example(
-        "select_by_not",
-        lambda x, y: select(logical_not(REGISTRY["less"](x, y)), x, y),
-        lambda x, y: select(REGISTRY["less"](x, y), y, x),
-    ),
     Example("cast_to_itself", lambda x, y: cast(x, dtype=x.dtype), lambda x, y: x, DTYPES),
     Example("stopped", lambda x, y: stop_gradient(x), lambda x, y: x, DTYPES),
 )
@@ -256,12 +224,13 @@ def test_every_law_states_itself() -> None:
 @pytest.mark.parametrize("example", ARITHMETIC, ids=lambda e: e.law)
 def test_arithmetic_law(example: Example) -> None:
     for dtype in example.on:
-        x, y = pairs(dtype)
-        type = TensorType(dtype, x.shape)
-        before = build(example.before, type, type)
-        found = assert_becomes(before, build(example.after, type, type))
-        wanted = evaluate_as_engines_do(before, (x, y))
-        assert same_bits(evaluate_as_engines_do(found, (x, y))[0], wanted[0]), dtype
+        random = any_numbers(dtype, 2000, 1), any_numbers(dtype, 2000, 2)
+        for x, y in (pairs(dtype), random):
+            type = TensorType(dtype, x.shape)
+            before = build(example.before, type, type)
+            found = assert_becomes(before, build(example.after, type, type))
+            wanted = evaluate_as_engines_do(before, (x, y))
+            assert same_bits(evaluate_as_engines_do(found, (x, y))[0], wanted[0]), dtype
 
 
 @pytest.mark.parametrize("example", MOVEMENTS, ids=lambda e: e.law)
@@ -325,11 +294,6 @@ def test_what_would_change_a_bit_stays(program: Program, dtype: DType) -> None:
     type = TensorType(dtype, (5,))
     before = build(program, type, type)
     assert dce(simplify(before)) == before
-
-
-def test_the_size_of_an_unsigned_negative_is_that_negative() -> None:
-    type = TensorType(uint8, (5,))
-    assert_becomes(build(lambda x: abs_(neg(x)), type), build(neg, type))
 
 
 def test_a_product_that_is_used_elsewhere_is_not_computed_twice() -> None:

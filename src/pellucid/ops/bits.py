@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pellucid.core.dtype import FLOATING, INTEGERS, DType, as_dtype, bool_
+from pellucid.core.dtype import FLOATING, INTEGERS, NUMERIC, DType, as_dtype, bool_
 from pellucid.core.error import OpTypeError
 from pellucid.ir.graph import TensorType
 from pellucid.ops.define import Array, NoDerivative
@@ -21,20 +21,51 @@ from pellucid.ops.elementwise import (
     require_count,
 )
 
-isnan = elementwise("isnan", on=FLOATING, reference=np.isnan, why=COMPARED, result=bool_)
-isinf = elementwise("isinf", on=FLOATING, reference=np.isinf, why=COMPARED, result=bool_)
-isfinite = elementwise("isfinite", on=FLOATING, reference=np.isfinite, why=COMPARED, result=bool_)
+isnan = elementwise(
+    "isnan",
+    on=FLOATING,
+    reference=np.isnan,
+    why=COMPARED,
+    result=bool_,
+    what="whether a is not a number",
+)
+isinf = elementwise(
+    "isinf",
+    on=FLOATING,
+    reference=np.isinf,
+    why=COMPARED,
+    result=bool_,
+    what="whether a is infinite",
+)
+isfinite = elementwise(
+    "isfinite",
+    on=FLOATING,
+    reference=np.isfinite,
+    why=COMPARED,
+    result=bool_,
+    what="whether a is finite",
+)
+
+
+def _nextafter_reference(x: Array, y: Array) -> Array:
+    # Of two zeros it is the second, whose sign counts; NumPy's float16 gives the first.
+    return np.where(x == y, y, np.nextafter(x, y))
+
 
 nextafter = elementwise(
     "nextafter",
     on=FLOATING,
-    reference=np.nextafter,
+    reference=_nextafter_reference,
+    arity=2,
     why="it steps through the numbers of its dtype",
     own_dtype=True,
+    what="the neighbour of a towards b",
 )
 """The number of the dtype next to the first operand in the direction of the second."""
 
-bit_not = elementwise("bit_not", on=INTEGERS, reference=np.invert, why=WHOLE)
+bit_not = elementwise(
+    "bit_not", on=INTEGERS, reference=np.invert, why=WHOLE, what="each bit flipped"
+)
 
 
 def _shift_left_reference(x: Array, by: Array) -> Array:
@@ -44,7 +75,8 @@ def _shift_left_reference(x: Array, by: Array) -> Array:
 
 def _shift_right_reference(x: Array, by: Array) -> Array:
     count, inside = _count(by)
-    return np.where(inside, x >> count, np.where(x < 0, -1, 0)).astype(x.dtype)
+    # In x's own dtype: beside a signed number NumPy would make a uint64 a float64.
+    return np.where(inside, x >> count, np.where(x < 0, -1, 0).astype(x.dtype))
 
 
 def _count(by: Array) -> tuple[Array, Array]:
@@ -54,10 +86,20 @@ def _count(by: Array) -> tuple[Array, Array]:
 
 
 shift_left = elementwise(
-    "shift_left", on=INTEGERS, reference=_shift_left_reference, arity=2, why=WHOLE
+    "shift_left",
+    on=INTEGERS,
+    reference=_shift_left_reference,
+    arity=2,
+    why=WHOLE,
+    what="a moved up by b bits",
 )
 shift_right_arithmetic = elementwise(
-    "shift_right_arithmetic", on=INTEGERS, reference=_shift_right_reference, arity=2, why=WHOLE
+    "shift_right_arithmetic",
+    on=INTEGERS,
+    reference=_shift_right_reference,
+    arity=2,
+    why=WHOLE,
+    what="a moved down by b bits, its sign from above",
 )
 """Shifting right and filling with the sign."""
 
@@ -84,5 +126,7 @@ bitcast = define_elementwise(
     NoDerivative("it reads a number's bits as another number"),
     EXACT,
     own_dtype=True,
+    on=NUMERIC,
+    what="the bits of a as another dtype",
 )
 """The same bits as a number of another dtype of the same size; a NaN may lose its payload."""

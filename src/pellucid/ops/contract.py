@@ -158,4 +158,6 @@ dot_general = define(
     batch=_dot_batch,
     cost=_dot_cost,
     kind="contract",
+    on=NUMERIC,
+    what="sums of products over pairs of axes",
 )

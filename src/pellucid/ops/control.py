@@ -11,7 +11,7 @@ from pellucid.core.error import OpTypeError
 from pellucid.core.shape import Size
 from pellucid.ir.build import current_builder
 from pellucid.ir.graph import Graph, TensorType, Value
-from pellucid.ops.define import Array, Cost, NoDerivative, define, lookup, moved_bytes
+from pellucid.ops.define import Array, Cost, NoBatch, NoDerivative, define, lookup, moved_bytes
 
 FUSION_KINDS = ("loop", "reduce", "rows", "contract")
 
@@ -35,12 +35,6 @@ def _fusion_infer(*types: TensorType, body: Graph, kind: str) -> tuple[TensorTyp
             f"fusion: expected {', '.join(map(str, expected))}, got {', '.join(map(str, types))}"
         )
     return tuple(value.tensor for value in body.outputs)
-
-
-def _fusion_batch(
-    operands: tuple[Value, ...], mapped: tuple[bool, ...], *, body: Graph, kind: str
-) -> tuple[Value, ...]:
-    raise OpTypeError("fusion: transforms come before fusing")
 
 
 def _fusion_cost(
@@ -68,7 +62,8 @@ fusion = define(
     infer=_fusion_infer,
     reference=lambda *arrays, body, kind: evaluate(body, arrays),
     derivative=NoDerivative("transforms come before fusing"),
-    batch=_fusion_batch,
+    batch=NoBatch("transforms come before fusing"),
     cost=_fusion_cost,
     kind="control",
+    what="a graph as one kernel",
 )

@@ -280,4 +280,6 @@ convolution = define(
     batch=_batch,
     cost=_cost,
     kind="contract",
+    on=NUMERIC,
+    what="a window of weights moved over an image",
 )

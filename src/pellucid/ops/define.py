@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.core.dtype import DType, as_dtype
+from pellucid.core.dtype import DTYPES, DType, as_dtype
 from pellucid.core.error import GraphError, OpError, OpShapeError, OpTypeError
 from pellucid.core.shape import Size, product
 from pellucid.ir.build import current_builder
@@ -70,6 +70,13 @@ class NoDerivative:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class NoBatch:
+    """No operand can have a batch axis, and why."""
+
+    why: str
+
+
 Derivative = Pointwise | Multilinear | Custom | NoDerivative
 
 
@@ -80,6 +87,9 @@ class Cost:
     flops: Size
     bytes: Size
 
+
+Accuracy = Mapping[str, float] | Callable[..., Mapping[str, float]]
+"""The largest error in ulp by dtype name; where attributes matter, a function of them."""
 
 Infer = Callable[..., TensorType | tuple[TensorType, ...]]
 Batch = Callable[..., Value | tuple[Value, ...]]
@@ -92,19 +102,26 @@ class Op:
     `infer(*types, **attrs)` gives the result type (or types) or raises OpError;
     `reference(*arrays, **attrs)` computes with NumPy; `batch(operands, mapped, **attrs)` gets the
     operands with a leading batch axis where `mapped` says so and gives results with one;
-    `accuracy` states the largest error in units of the last place, by dtype name; `own_dtype`
-    that the reference is about the grid of a dtype, and must see narrow floats as they are.
+    `accuracy` states the largest error in units of the last place, by dtype name, and `near_zeros`
+    what the error may be instead where the operand is negative and zeros come by cancellation: so
+    much of the larger of 1 and the result, in float64; `own_dtype` says that the reference is about
+    the grid of a dtype, and must see narrow floats as they are. `on` are the dtypes of the numbers
+    it is about (its first operand's, or else its result's), and `what` says in a phrase what comes
+    out, with a, b, c for the operands.
     """
 
     name: str
     infer: Infer
     reference: Callable[..., Any]
     derivative: Derivative
-    batch: Batch
+    batch: Batch | NoBatch
     cost: Callable[..., Cost]
-    accuracy: Mapping[str, float] = field(default_factory=dict[str, float])
+    accuracy: Accuracy = field(default_factory=dict[str, float])
     kind: str = "general"
     own_dtype: bool = False
+    near_zeros: float = 0.0
+    on: tuple[DType, ...] = DTYPES
+    what: str = ""
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -123,6 +140,11 @@ class Op:
                 raise
             raise OpTypeError(f"{self.name}: {error}") from None
         return found if isinstance(found, tuple) else (found,)
+
+    def ulps(self, dtype: DType, attrs: Mapping[str, Any]) -> float:
+        """The largest error that the card states for a result of this dtype; 0.5 is exact."""
+        stated = self.accuracy(**attrs) if callable(self.accuracy) else self.accuracy
+        return stated.get(dtype.name, 0.5)
 
     def many(self, *operands: Value, **attrs: Any) -> tuple[Value, ...]:
         """Append a node and give all its results."""
@@ -163,15 +185,20 @@ def define(
     infer: Infer,
     reference: Callable[..., Any],
     derivative: Derivative,
-    batch: Batch,
+    batch: Batch | NoBatch,
     cost: Callable[..., Cost] | None = None,
-    accuracy: Mapping[str, float] | None = None,
+    accuracy: Accuracy | None = None,
     kind: str = "general",
     own_dtype: bool = False,
+    near_zeros: float = 0.0,
+    on: tuple[DType, ...] = DTYPES,
+    what: str = "",
 ) -> Op:
     """Make an op's card and enter it in the registry; `cost` is moving the data by default."""
-    priced, stated = cost or moving_cost, accuracy or {}
-    op = Op(name, infer, reference, derivative, batch, priced, stated, kind, own_dtype)
+    op = Op(
+        name, infer, reference, derivative, batch, cost or moving_cost, accuracy or {}, kind,
+        own_dtype, near_zeros, on, what,
+    )  # fmt: skip
     if name in REGISTRY:
         raise GraphError(f"op {name!r} is defined twice")
     REGISTRY[name] = op

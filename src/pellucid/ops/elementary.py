@@ -19,7 +19,6 @@ from pellucid.core.dtype import FLOATING
 from pellucid.ir.graph import Value
 from pellucid.ops.define import Array, Op, Partial
 from pellucid.ops.elementwise import (
-    NEAR,
     add,
     div,
     elementwise,
@@ -32,15 +31,33 @@ from pellucid.ops.elementwise import (
     one_over,
     select,
     sub,
+    within,
 )
 from pellucid.ops.movement import full_like
 
 
-def elementary(name: str, reference: Callable[..., Array], *partials: Partial) -> Op:
-    """A function of floating numbers, right to 2 ulp in float32 and 4 in float64."""
+def elementary(
+    name: str,
+    reference: Callable[..., Array],
+    *partials: Partial,
+    float32: float = 0.51,
+    float64: float,
+    near_zeros: float = 0.0,
+    what: str = "",
+) -> Op:
+    """A function of floating numbers, with its largest errors in ulp.
+
+    In float32 most are computed in float64 and rounded once: 0.51.
+    """
     return elementwise(
-        name, on=FLOATING, reference=reference, partials=partials, accuracy=NEAR
-    )  # fmt: skip
+        name,
+        on=FLOATING,
+        reference=reference,
+        partials=partials,
+        accuracy=within(float32, float64),
+        near_zeros=near_zeros,
+        what=what,
+    )
 
 
 def scaled_by(x: Value, number: float) -> Value:
@@ -85,32 +102,111 @@ def _power_by_exponent(y: Value, base: Value, exponent: Value) -> Value:
     return select(flat, zero, mul(y, log(select(flat, full_like(base, 1.0), base))))
 
 
-pow_ = elementary("pow", np.power, _power_by_base, _power_by_exponent)
-exp2 = elementary("exp2", np.exp2, lambda y, x: scaled_by(y, math.log(2)))
-expm1 = elementary("expm1", np.expm1, lambda y, x: plus_one(y))
-log1p = elementary("log1p", np.log1p, lambda y, x: one_over(plus_one(x)))
-log2 = elementary("log2", np.log2, lambda y, x: one_over(scaled_by(x, math.log(2))))
-log10 = elementary("log10", np.log10, lambda y, x: one_over(scaled_by(x, math.log(10))))
+pow_ = elementary(
+    "pow", np.power, _power_by_base, _power_by_exponent, float64=1.1, what="a to the power b"
+)
+exp2 = elementary(
+    "exp2", np.exp2, lambda y, x: scaled_by(y, math.log(2)), float64=1.0, what="2 to the power a"
+)
+expm1 = elementary(
+    "expm1",
+    np.expm1,
+    lambda y, x: plus_one(y),
+    float32=1.2,
+    float64=1.2,
+    what="e to the power a, less 1",
+)
+log1p = elementary(
+    "log1p",
+    np.log1p,
+    lambda y, x: one_over(plus_one(x)),
+    float32=1.0,
+    float64=1.0,
+    what="the logarithm of 1 + a",
+)
+log2 = elementary(
+    "log2",
+    np.log2,
+    lambda y, x: one_over(scaled_by(x, math.log(2))),
+    float64=0.6,
+    what="the logarithm to base 2",
+)
+log10 = elementary(
+    "log10",
+    np.log10,
+    lambda y, x: one_over(scaled_by(x, math.log(10))),
+    float64=0.6,
+    what="the logarithm to base 10",
+)
 rsqrt = elementary(
-    "rsqrt", lambda x: 1.0 / np.sqrt(x), lambda y, x: div(scaled_by(y, -0.5), x)
-)  # fmt: skip
-cbrt = elementary("cbrt", np.cbrt, lambda y, x: one_over(scaled_by(mul(y, y), 3.0)))
+    "rsqrt",
+    lambda x: 1.0 / np.sqrt(x),
+    lambda y, x: div(scaled_by(y, -0.5), x),
+    float32=1.5,
+    float64=1.5,
+    what="1 over the square root",
+)
+cbrt = elementary(
+    "cbrt",
+    np.cbrt,
+    lambda y, x: one_over(scaled_by(mul(y, y), 3.0)),
+    float64=0.85,
+    what="the cube root",
+)
 
-sin = elementary("sin", np.sin, lambda y, x: cos(x))
-cos = elementary("cos", np.cos, lambda y, x: neg(sin(x)))
-tan = elementary("tan", np.tan, lambda y, x: _one_plus_square(y))
-asin = elementary("asin", np.arcsin, lambda y, x: rsqrt(_one_minus_square(x)))
-acos = elementary("acos", np.arccos, lambda y, x: neg(rsqrt(_one_minus_square(x))))
-atan = elementary("atan", np.arctan, lambda y, x: one_over(_one_plus_square(x)))
+sin = elementary("sin", np.sin, lambda y, x: cos(x), float64=0.8, what="the sine")
+cos = elementary("cos", np.cos, lambda y, x: neg(sin(x)), float64=0.8, what="the cosine")
+tan = elementary("tan", np.tan, lambda y, x: _one_plus_square(y), float64=2.1, what="the tangent")
+asin = elementary(
+    "asin",
+    np.arcsin,
+    lambda y, x: rsqrt(_one_minus_square(x)),
+    float64=2.2,
+    what="the inverse of sin",
+)
+acos = elementary(
+    "acos",
+    np.arccos,
+    lambda y, x: neg(rsqrt(_one_minus_square(x))),
+    float64=1.6,
+    what="the inverse of cos",
+)
+atan = elementary(
+    "atan",
+    np.arctan,
+    lambda y, x: one_over(_one_plus_square(x)),
+    float64=2.0,
+    what="the inverse of tan",
+)
 atan2 = elementary(
     "atan2",
     np.arctan2,
     lambda angle, y, x: _over_squares(x, y, x),
     lambda angle, y, x: _over_squares(neg(y), y, x),
+    float64=2.0,
+    what="the angle of the point (b, a)",
 )
 
-sinh = elementary("sinh", np.sinh, lambda y, x: cosh(x))
-cosh = elementary("cosh", np.cosh, lambda y, x: sinh(x))
-asinh = elementary("asinh", np.arcsinh, lambda y, x: rsqrt(_one_plus_square(x)))
-acosh = elementary("acosh", np.arccosh, lambda y, x: rsqrt(_square_minus_one(x)))
-atanh = elementary("atanh", np.arctanh, lambda y, x: one_over(_one_minus_square(x)))
+sinh = elementary("sinh", np.sinh, lambda y, x: cosh(x), float64=1.6, what="the hyperbolic sine")
+cosh = elementary("cosh", np.cosh, lambda y, x: sinh(x), float64=1.6, what="the hyperbolic cosine")
+asinh = elementary(
+    "asinh",
+    np.arcsinh,
+    lambda y, x: rsqrt(_one_plus_square(x)),
+    float64=2.0,
+    what="the inverse of sinh",
+)
+acosh = elementary(
+    "acosh",
+    np.arccosh,
+    lambda y, x: rsqrt(_square_minus_one(x)),
+    float64=2.3,
+    what="the inverse of cosh",
+)
+atanh = elementary(
+    "atanh",
+    np.arctanh,
+    lambda y, x: one_over(_one_minus_square(x)),
+    float64=2.0,
+    what="the inverse of tanh",
+)

@@ -19,6 +19,7 @@ from pellucid.core.error import OpShapeError, OpTypeError
 from pellucid.core.shape import product, shape_text
 from pellucid.ir.graph import TensorType, Value
 from pellucid.ops.define import (
+    Accuracy,
     Array,
     Cost,
     Custom,
@@ -35,9 +36,19 @@ from pellucid.ops.define import (
 )
 from pellucid.ops.movement import broadcast, full_like
 
-EXACT = {"float16": 0.5, "bfloat16": 0.5, "float32": 0.5, "float64": 0.5}
-NEAR = {"float16": 0.501, "bfloat16": 0.501, "float32": 2.0, "float64": 4.0}
 BOOL = (bool_,)
+
+
+def within(float32: float, float64: float) -> dict[str, float]:
+    """The accuracy of a function, in ulp; a 16-bit float is rounded from its float32.
+
+    >>> within(1.0, 2.0)["float16"]
+    0.501
+    """
+    return {"float16": 0.501, "bfloat16": 0.501, "float32": float32, "float64": float64}
+
+
+EXACT = {"float16": 0.5, "bfloat16": 0.5, "float32": 0.5, "float64": 0.5}
 
 
 def elementwise(
@@ -49,8 +60,10 @@ def elementwise(
     why: str = "",
     arity: int = 0,
     result: DType | None = None,
-    accuracy: dict[str, float] = EXACT,
+    accuracy: Accuracy = EXACT,
     own_dtype: bool = False,
+    near_zeros: float = 0.0,
+    what: str = "",
 ) -> Op:
     """Define an op on operands of one shape and one dtype, which is the result's unless `result`.
 
@@ -66,7 +79,17 @@ def elementwise(
         require_equal(name, types)
         return TensorType(result or types[0].dtype, types[0].shape)
 
-    return define_elementwise(name, infer, reference, derivative, accuracy, own_dtype)
+    return define_elementwise(
+        name,
+        infer,
+        reference,
+        derivative,
+        accuracy,
+        own_dtype=own_dtype,
+        near_zeros=near_zeros,
+        on=on,
+        what=what,
+    )
 
 
 def define_elementwise(
@@ -74,8 +97,12 @@ def define_elementwise(
     infer: Callable[..., TensorType],
     reference: Callable[..., Array],
     derivative: Derivative,
-    accuracy: dict[str, float],
+    accuracy: Accuracy,
+    *,
     own_dtype: bool = False,
+    near_zeros: float = 0.0,
+    on: tuple[DType, ...] = DTYPES,
+    what: str = "",
 ) -> Op:
     """Enter an elementwise card whose types follow a rule of its own."""
 
@@ -94,6 +121,9 @@ def define_elementwise(
         accuracy=accuracy,
         kind="elementwise",
         own_dtype=own_dtype,
+        near_zeros=near_zeros,
+        on=on,
+        what=what,
     )
     return op
 
@@ -158,62 +188,113 @@ def _tanh_partial(y: Value, x: Value) -> Value:
     return sub(full_like(y, 1.0), mul(y, y))
 
 
-add = elementwise("add", on=NUMERIC, reference=np.add, partials=(One(), One()))
-sub = elementwise("sub", on=NUMERIC, reference=np.subtract, partials=(One(), One(negative=True)))
+add = elementwise("add", on=NUMERIC, reference=np.add, partials=(One(), One()), what="a + b")
+sub = elementwise(
+    "sub", on=NUMERIC, reference=np.subtract, partials=(One(), One(negative=True)), what="a - b"
+)
 mul = elementwise(
-    "mul", on=NUMERIC, reference=np.multiply, partials=(lambda y, a, b: b, lambda y, a, b: a)
+    "mul",
+    on=NUMERIC,
+    reference=np.multiply,
+    partials=(lambda y, a, b: b, lambda y, a, b: a),
+    what="a b",
 )
 div = elementwise(
     "div",
     on=FLOATING,
     reference=np.divide,
     partials=(lambda y, a, b: one_over(b), lambda y, a, b: neg(div(y, b))),
+    what="a / b",
 )
-neg = elementwise("neg", on=NUMERIC, reference=np.negative, partials=(One(negative=True),))
-abs_ = elementwise("abs", on=NUMERIC, reference=np.abs, partials=(_abs_partial,))
+neg = elementwise(
+    "neg", on=NUMERIC, reference=np.negative, partials=(One(negative=True),), what="-a"
+)
+abs_ = elementwise("abs", on=NUMERIC, reference=np.abs, partials=(_abs_partial,), what="|a|")
 sqrt = elementwise(
     "sqrt",
     on=FLOATING,
     reference=np.sqrt,
     partials=(lambda y, x: div(full_like(y, 0.5), y),),
+    what="the square root",
 )
 exp = elementwise(
-    "exp", on=FLOATING, reference=np.exp, partials=(lambda y, x: y,), accuracy=NEAR
-)  # fmt: skip
+    "exp",
+    on=FLOATING,
+    reference=np.exp,
+    partials=(lambda y, x: y,),
+    accuracy=within(1.0, 1.0),
+    what="e to the power a",
+)
 log = elementwise(
-    "log", on=FLOATING, reference=np.log, partials=(lambda y, x: one_over(x),), accuracy=NEAR
+    "log",
+    on=FLOATING,
+    reference=np.log,
+    partials=(lambda y, x: one_over(x),),
+    accuracy=within(1.0, 1.0),
+    what="the natural logarithm",
 )
 tanh = elementwise(
-    "tanh", on=FLOATING, reference=np.tanh, partials=(_tanh_partial,), accuracy=NEAR
-)  # fmt: skip
+    "tanh",
+    on=FLOATING,
+    reference=np.tanh,
+    partials=(_tanh_partial,),
+    accuracy=within(1.5, 1.5),
+    what="the hyperbolic tangent",
+)
 maximum = elementwise(
     "maximum",
     on=NUMERIC,
     reference=np.maximum,
     partials=(_larger_partial, lambda y, a, b: _larger_partial(y, b, a)),
+    what="the larger of a and b",
 )
 minimum = elementwise(
     "minimum",
     on=NUMERIC,
     reference=np.minimum,
     partials=(_smaller_partial, lambda y, a, b: _smaller_partial(y, b, a)),
+    what="the smaller of a and b",
 )
 
 COMPARED = "a comparison is flat almost everywhere"
 WHOLE = "it works on whole numbers and bits"
 
-equal = elementwise("equal", on=DTYPES, reference=np.equal, why=COMPARED, result=bool_)
-not_equal = elementwise("not_equal", on=DTYPES, reference=np.not_equal, why=COMPARED, result=bool_)
-less = elementwise("less", on=NUMERIC, reference=np.less, why=COMPARED, result=bool_)
-less_equal = elementwise(
-    "less_equal", on=NUMERIC, reference=np.less_equal, why=COMPARED, result=bool_
+equal = elementwise(
+    "equal", on=DTYPES, reference=np.equal, why=COMPARED, result=bool_, what="whether a = b"
 )
-logical_and = elementwise("logical_and", on=BOOL, reference=np.logical_and, why=WHOLE)
-logical_or = elementwise("logical_or", on=BOOL, reference=np.logical_or, why=WHOLE)
-logical_not = elementwise("logical_not", on=BOOL, reference=np.logical_not, why=WHOLE)
-bit_and = elementwise("bit_and", on=INTEGERS, reference=np.bitwise_and, why=WHOLE)
-bit_or = elementwise("bit_or", on=INTEGERS, reference=np.bitwise_or, why=WHOLE)
-bit_xor = elementwise("bit_xor", on=INTEGERS, reference=np.bitwise_xor, why=WHOLE)
+not_equal = elementwise(
+    "not_equal",
+    on=DTYPES,
+    reference=np.not_equal,
+    why=COMPARED,
+    result=bool_,
+    what="whether a differs from b",
+)
+less = elementwise(
+    "less", on=NUMERIC, reference=np.less, why=COMPARED, result=bool_, what="whether a < b"
+)
+less_equal = elementwise(
+    "less_equal",
+    on=NUMERIC,
+    reference=np.less_equal,
+    why=COMPARED,
+    result=bool_,
+    what="whether a <= b",
+)
+logical_and = elementwise(
+    "logical_and", on=BOOL, reference=np.logical_and, why=WHOLE, what="a and b"
+)
+logical_or = elementwise("logical_or", on=BOOL, reference=np.logical_or, why=WHOLE, what="a or b")
+logical_not = elementwise("logical_not", on=BOOL, reference=np.logical_not, why=WHOLE, what="not a")
+bit_and = elementwise(
+    "bit_and", on=INTEGERS, reference=np.bitwise_and, why=WHOLE, what="the bits in both"
+)
+bit_or = elementwise(
+    "bit_or", on=INTEGERS, reference=np.bitwise_or, why=WHOLE, what="the bits in either"
+)
+bit_xor = elementwise(
+    "bit_xor", on=INTEGERS, reference=np.bitwise_xor, why=WHOLE, what="the bits in one alone"
+)
 
 
 def _shift_reference(x: Array, by: Array) -> Array:
@@ -230,6 +311,7 @@ shift_right = elementwise(
     reference=_shift_reference,
     arity=2,
     why=WHOLE,
+    what="a moved down by b bits, zeros from above",
 )
 
 
@@ -262,7 +344,12 @@ def _select_vjp(
 
 
 select = define_elementwise(
-    "select", _select_infer, np.where, Custom(_select_jvp, _select_vjp), EXACT
+    "select",
+    _select_infer,
+    np.where,
+    Custom(_select_jvp, _select_vjp),
+    EXACT,
+    what="b where a holds, else c",
 )
 
 
@@ -290,6 +377,7 @@ cast = define_elementwise(
     _cast_reference,
     Multilinear((lambda g, x, *, dtype: cast(g, dtype=x.dtype),)),
     EXACT,
+    what="a as another dtype",
 )
 
 
@@ -303,4 +391,5 @@ stop_gradient = define_elementwise(
     lambda x: x,
     Custom(lambda tangents, y, operands, attrs: None, lambda g, y, operands, attrs: (None,)),
     EXACT,
+    what="a, through which no derivative goes",
 )

@@ -137,6 +137,7 @@ gather = define(
     batch=_gather_batch,
     cost=_read_cost,
     kind="gather",
+    what="the elements at places",
 )
 
 
@@ -235,6 +236,7 @@ scatter = define(
     reference=_scatter_reference,
     derivative=Custom(_scatter_jvp, _scatter_vjp),
     batch=_scatter_batch,
+    what="elements set, added, or maximum or minimum taken, at places",
 )
 
 
@@ -319,6 +321,7 @@ dynamic_slice = define(
     batch=_dynamic_slice_batch,
     cost=_read_cost,
     kind="gather",
+    what="a box whose start is computed",
 )
 
 
@@ -371,4 +374,5 @@ dynamic_update_slice = define(
     reference=_update_reference,
     derivative=Custom(_update_jvp, _update_vjp),
     batch=_update_batch,
+    what="a box put in at a computed start",
 )

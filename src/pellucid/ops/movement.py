@@ -11,15 +11,13 @@ reshape(x, shape)           the same elements in row-major order
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from pellucid.core.dtype import DType, as_dtype, bool_, integer_range
+from pellucid.core.dtype import NUMERIC, DType, as_dtype, bool_, integer_range
 from pellucid.core.error import OpAxisError, OpShapeError, OpTypeError
 from pellucid.core.shape import Axes, Shape, Size, product, shape_text, static_shape
 from pellucid.ir.graph import TensorType, Value
-from pellucid.ops.define import Array, Multilinear, define, lookup
+from pellucid.ops.define import Array, Multilinear, NoBatch, define, lookup
 
 CONSTANT_BYTES = 4096
 """The largest array that is written into a graph; larger ones are graph inputs."""
@@ -102,8 +100,7 @@ def _constant_reference(*, dtype: DType, shape: Shape, value: str | bytes) -> Ar
     return np.full(sizes, literal_number(value, dtype), dtype.numpy)
 
 
-def _never_batched(operands: tuple[Value, ...], mapped: tuple[bool, ...], **attrs: Any) -> Value:
-    raise AssertionError("an op without operands is never mapped")
+_NEVER = NoBatch("without operands it is the same for every example")
 
 
 constant = define(
@@ -111,7 +108,8 @@ constant = define(
     infer=_constant_infer,
     reference=_constant_reference,
     derivative=Multilinear(()),
-    batch=_never_batched,
+    batch=_NEVER,
+    what="the same numbers always",
 )
 
 
@@ -135,7 +133,9 @@ iota = define(
     infer=_iota_infer,
     reference=_iota_reference,
     derivative=Multilinear(()),
-    batch=_never_batched,
+    batch=_NEVER,
+    on=NUMERIC,
+    what="each place along an axis",
 )
 
 
@@ -182,6 +182,7 @@ broadcast = define(
     derivative=Multilinear((_broadcast_transpose,)),
     batch=_broadcast_batch,
     kind="movement",
+    what="repeated along new axes, or those of size 1",
 )
 
 
@@ -207,6 +208,7 @@ reshape = define(
     derivative=Multilinear((lambda g, x, *, shape: reshape(g, shape=x.shape),)),
     batch=_reshape_batch,
     kind="movement",
+    what="the same elements in another shape",
 )
 
 
@@ -238,4 +240,5 @@ transpose = define(
     ),
     batch=_transpose_batch,
     kind="movement",
+    what="the axes in another order",
 )

@@ -85,6 +85,7 @@ slice = define(
     derivative=Multilinear((_slice_transpose,)),
     batch=_slice_batch,
     kind="movement",
+    what="every so many from a start to a stop",
 )
 
 
@@ -105,6 +106,7 @@ reverse = define(
     derivative=Multilinear((lambda g, x, *, axes: reverse(g, axes=axes),)),
     batch=_reverse_batch,
     kind="movement",
+    what="last first along axes",
 )
 
 
@@ -180,6 +182,7 @@ pad = define(
     reference=_pad_reference,
     derivative=Custom(_pad_jvp, _pad_vjp),
     batch=_pad_batch,
+    what="a number around the elements and between them",
 )
 
 
@@ -244,4 +247,5 @@ concatenate = define(
     reference=lambda *xs, axis: np.concatenate(xs, axis),
     derivative=Custom(_concatenate_jvp, _concatenate_vjp),
     batch=lambda operands, mapped, *, axis: concatenate(*repeated(operands, mapped), axis=axis + 1),
+    what="one after the other along an axis",
 )

@@ -14,8 +14,16 @@ import numpy as np
 from pellucid.core.dtype import uint32, uint64
 from pellucid.core.error import OpShapeError
 from pellucid.core.shape import Shape, product, static_shape
-from pellucid.ir.graph import TensorType, Value
-from pellucid.ops.define import Array, Cost, NoDerivative, define, moved_bytes, require_dtype
+from pellucid.ir.graph import TensorType
+from pellucid.ops.define import (
+    Array,
+    Cost,
+    NoBatch,
+    NoDerivative,
+    define,
+    moved_bytes,
+    require_dtype,
+)
 from pellucid.ops.movement import require_sizes
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -58,10 +66,6 @@ def philox(seed: int, block: Array, draw: int) -> list[Array]:
     return [word.astype(np.uint32) for word in c]
 
 
-def _bits_batch(operands: tuple[Value, ...], mapped: tuple[bool, ...], *, shape: Shape) -> Value:
-    raise OpShapeError("random_bits: a mapped seed is not supported; draw outside `vmap`")
-
-
 def _bits_cost(
     operands: tuple[TensorType, ...], results: tuple[TensorType, ...], **attrs: Any
 ) -> Cost:
@@ -73,7 +77,9 @@ random_bits = define(
     infer=_bits_infer,
     reference=_bits_reference,
     derivative=NoDerivative("bits do not vary smoothly with the seed"),
-    batch=_bits_batch,
+    batch=NoBatch("a seed cannot be mapped; draw outside `vmap`"),
     cost=_bits_cost,
     kind="random",
+    on=(uint64,),
+    what="Philox 4x32-10 of a seed and a draw",
 )

@@ -89,6 +89,8 @@ sum_ = define(
     batch=lambda operands, mapped, *, axes: sum_(operands[0], axes=_shifted(axes)),
     cost=_reduce_cost,
     kind="reduce",
+    on=NUMERIC,
+    what="the sum over axes",
 )
 
 
@@ -120,6 +122,8 @@ max_ = define(
     batch=lambda operands, mapped, *, axes: max_(operands[0], axes=_shifted(axes)),
     cost=_reduce_cost,
     kind="reduce",
+    on=NUMERIC,
+    what="the largest over axes",
 )
 
 min_ = define(
@@ -130,6 +134,8 @@ min_ = define(
     batch=lambda operands, mapped, *, axes: min_(operands[0], axes=_shifted(axes)),
     cost=_reduce_cost,
     kind="reduce",
+    on=NUMERIC,
+    what="the smallest over axes",
 )
 
 
@@ -191,4 +197,6 @@ prod = define(
     batch=lambda operands, mapped, *, axes: prod(operands[0], axes=_shifted(axes)),
     cost=_reduce_cost,
     kind="reduce",
+    on=NUMERIC,
+    what="the product over axes",
 )

@@ -125,6 +125,8 @@ window_sum = define(
     derivative=Multilinear((_sum_transpose,)),
     batch=_sum_batch,
     cost=_cost,
+    on=NUMERIC,
+    what="the sum of each window",
 )
 
 
@@ -167,6 +169,8 @@ window_argmax = define(
     derivative=NoDerivative("a place is a whole number"),
     batch=_argmax_batch,
     cost=_cost,
+    on=NUMERIC,
+    what="the place of the largest of each window",
 )
 
 
@@ -196,6 +200,8 @@ window_max = define(
     derivative=Custom(_max_jvp, _max_vjp),
     batch=_max_batch,
     cost=_cost,
+    on=NUMERIC,
+    what="the largest of each window",
 )
 
 
@@ -236,6 +242,8 @@ window_pick = define(
     derivative=Multilinear((_pick_share, _no_share)),
     batch=_pick_batch,
     cost=_cost,
+    on=NUMERIC,
+    what="the element at a place in each window",
 )
 
 
@@ -284,4 +292,6 @@ window_scatter = define(
     derivative=Multilinear((_scatter_share, _no_share)),
     batch=_scatter_batch,
     cost=_cost,
+    on=NUMERIC,
+    what="elements added at a place in each window",
 )

@@ -25,17 +25,19 @@ def _flat(y: Value, *operands: Value) -> Value:
     return full_like(y, 0.0)
 
 
-def _steps(name: str, reference: Callable[..., Array]) -> Op:
-    return elementwise(name, on=FLOATING, reference=reference, partials=(_flat,))
+def _steps(name: str, reference: Callable[..., Array], what: str) -> Op:
+    return elementwise(name, on=FLOATING, reference=reference, partials=(_flat,), what=what)
 
 
-floor = _steps("floor", np.floor)
-ceil = _steps("ceil", np.ceil)
-trunc = _steps("trunc", np.trunc)
-round_ = _steps("round", np.rint)
+floor = _steps("floor", np.floor, what="the next whole number down")
+ceil = _steps("ceil", np.ceil, what="the next whole number up")
+trunc = _steps("trunc", np.trunc, what="the next whole number towards 0")
+round_ = _steps("round", np.rint, what="the nearest whole number, ties to even")
 """To the nearest whole number, ties to the even one."""
 
-sign = elementwise("sign", on=NUMERIC, reference=np.sign, partials=(_flat,))
+sign = elementwise(
+    "sign", on=NUMERIC, reference=np.sign, partials=(_flat,), what="-1, 0 or 1 by the sign"
+)
 """-1, 0 or 1; NaN stays."""
 
 
@@ -54,10 +56,12 @@ floor_divide = elementwise(
     on=NUMERIC,
     reference=_quietly(np.floor_divide),
     partials=(_flat, _flat),
+    what="a / b rounded down",
 )
 remainder = elementwise(
     "remainder",
     on=NUMERIC,
     reference=_quietly(np.remainder),
     partials=(One(), lambda y, a, b: neg(floor_divide(a, b))),
+    what="what floor_divide leaves",
 )

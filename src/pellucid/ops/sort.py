@@ -53,4 +53,5 @@ argsort = define(
     derivative=NoDerivative("places are whole numbers"),
     batch=_batch,
     cost=_cost,
+    what="the places in sorted order, stable",
 )

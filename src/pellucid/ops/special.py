@@ -12,7 +12,7 @@ what cancels near their zeros is not lost.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import cache
 
@@ -23,7 +23,7 @@ from pellucid.core.error import OpTypeError
 from pellucid.ir.graph import TensorType, Value
 from pellucid.ops.define import Array, Pointwise, require_dtype
 from pellucid.ops.elementary import elementary, scaled_by
-from pellucid.ops.elementwise import NEAR, define_elementwise, exp, mul, neg, require_count
+from pellucid.ops.elementwise import define_elementwise, exp, mul, neg, require_count, within
 
 TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
 PI = np.longdouble("3.14159265358979323846264338327950288")
@@ -58,7 +58,7 @@ def _lgamma_reference(x: Array) -> Array:
 def _lgamma_positive(x: Array) -> Array:
     """Around 1 and 2 the Taylor series at 2; elsewhere Stirling's series, after the recurrence."""
     t = np.where(x < 1.5, x - 1, x - 2)
-    series = t * sum(((-t) ** k * c for k, c in enumerate(_taylor())), np.zeros_like(t))
+    series = t * _horner(_taylor(), -t)
     near = np.where(x < 1.5, series - np.log1p(t), series)
     shifted, product = x, np.ones_like(x)
     for _ in range(SHIFTED):
@@ -66,7 +66,7 @@ def _lgamma_positive(x: Array) -> Array:
         product = np.where(low, product * shifted, product)
         shifted = np.where(low, shifted + 1, shifted)
     terms = [_ratio(b, 2 * k * (2 * k - 1)) for k, b in enumerate(BERNOULLI, 1)]
-    rest = sum((c / shifted ** (2 * k - 1) for k, c in enumerate(terms, 1)), np.zeros_like(x))
+    rest = _horner(terms, 1 / shifted / shifted) / shifted
     head = (shifted - 0.5) * (np.log(shifted) - 1) + (np.log(2 * PI) - 1) / 2
     return np.where((x > 0.5) & (x < 2.5), near, head + rest - np.log(product))
 
@@ -94,8 +94,8 @@ def _digamma_positive(x: Array) -> Array:
         total = np.where(low, total + 1 / x, total)
         x = np.where(low, x + 1, x)
     terms = [_ratio(b, 2 * k) for k, b in enumerate(BERNOULLI, 1)]
-    rest = sum((c / x ** (2 * k) for k, c in enumerate(terms, 1)), np.zeros_like(x))
-    return np.log(x) - 1 / (2 * x) - rest - total
+    square = 1 / x / x
+    return np.log(x) - 1 / (2 * x) - square * _horner(terms, square) - total
 
 
 def _polygamma_reference(x: Array, *, order: int) -> Array:
@@ -151,6 +151,14 @@ def _is_pole(x: Array) -> Array:
     return (x <= 0) & (x == np.rint(x)) & np.isfinite(x)
 
 
+def _horner(coefficients: Sequence[Array], x: Array) -> Array:
+    """c0 + c1 x + c2 x² + ..."""
+    total = np.zeros_like(x)
+    for coefficient in reversed(coefficients):
+        total = total * x + coefficient
+    return total
+
+
 def _ratio(number: Fraction, by: int) -> Array:
     ratio = number / by
     return np.asarray(np.longdouble(ratio.numerator) / np.longdouble(ratio.denominator))
@@ -161,10 +169,38 @@ def _bell(x: Value) -> Value:
     return scaled_by(exp(neg(mul(x, x))), TWO_OVER_ROOT_PI)
 
 
-erf = elementary("erf", _each(math.erf), lambda y, x: _bell(x))
-erfc = elementary("erfc", _each(math.erfc), lambda y, x: neg(_bell(x)))
-lgamma = elementary("lgamma", _lgamma_reference, lambda y, x: digamma(x))
-digamma = elementary("digamma", _digamma_reference, lambda y, x: polygamma(x, order=1))
+NEAR_ZEROS = 4e-15
+"""The error of the gamma functions below 0, where zeros come by cancellation: of max(1, |y|)."""
+
+erf = elementary(
+    "erf",
+    _each(math.erf),
+    lambda y, x: _bell(x),
+    float32=0.6,
+    float64=1.5,
+    what="the error function",
+)
+erfc = elementary(
+    "erfc", _each(math.erfc), lambda y, x: neg(_bell(x)), float32=0.6, float64=4.0, what="1 - erf"
+)
+lgamma = elementary(
+    "lgamma",
+    _lgamma_reference,
+    lambda y, x: digamma(x),
+    float32=0.6,
+    float64=4.0,
+    near_zeros=NEAR_ZEROS,
+    what="the logarithm of |gamma|",
+)
+digamma = elementary(
+    "digamma",
+    _digamma_reference,
+    lambda y, x: polygamma(x, order=1),
+    float32=0.6,
+    float64=4.0,
+    near_zeros=NEAR_ZEROS,
+    what="the derivative of lgamma",
+)
 
 MAX_ORDER = 100
 
@@ -182,6 +218,9 @@ polygamma = define_elementwise(
     _polygamma_infer,
     _polygamma_reference,
     Pointwise((lambda y, x, *, order: polygamma(x, order=order + 1),)),
-    NEAR | {"float64": 8.0},
+    lambda *, order: within(0.6, 2.0 * order + 4.0),
+    near_zeros=NEAR_ZEROS,
+    on=FLOATING,
+    what="a further derivative of digamma",
 )
 """The derivative of digamma of some order, from 1 on."""

@@ -7,25 +7,17 @@ from __future__ import annotations
 
 from math import frexp
 
-from pellucid.core.dtype import FLOATING, INTEGERS, NUMERIC, DType, bool_, float16
+from pellucid.core.dtype import FLOATING, INTEGERS, DType, bool_, float16
 from pellucid.ir.graph import Node, Value
 from pellucid.ops.elementwise import (
-    abs_,
     add,
     cast,
-    equal,
     mul,
     neg,
-    not_equal,
-    select,
     sub,
 )
 from pellucid.ops.movement import full_like
 from pellucid.passes.law import ANY, law, made_by, number, producer, uniform
-
-BOOL = (bool_,)
-UNSIGNED = tuple(dtype for dtype in INTEGERS if dtype.kind == "uint")
-SIGNED = tuple(dtype for dtype in NUMERIC if dtype not in UNSIGNED)
 
 
 @law("add", ANY, number(-0.0), on=FLOATING, commutes=True)
@@ -52,28 +44,10 @@ def minus_zero(node: Node, x: Value, zero: Value) -> Value:
     return x
 
 
-@law("sub", number(-0.0), ANY, on=FLOATING)
-def from_negative_zero(node: Node, zero: Value, x: Value) -> Value:
-    """-0.0 - x = -x"""
-    return neg(x)
-
-
-@law("sub", number(0), ANY, on=INTEGERS)
-def from_zero(node: Node, zero: Value, x: Value) -> Value:
-    """0 - x = -x, in integers"""
-    return neg(x)
-
-
 @law("sub", ANY, made_by("neg"))
 def minus_negative(node: Node, x: Value, minus_y: Value) -> Value:
     """x - -y = x + y"""
     return add(x, producer(minus_y).operands[0])
-
-
-@law("sub", ANY, ANY, on=INTEGERS)
-def minus_itself(node: Node, x: Value, y: Value) -> Value | None:
-    """x - x = 0, in integers"""
-    return full_like(x, 0) if x is y else None
 
 
 @law("mul", ANY, number(1), commutes=True)
@@ -86,12 +60,6 @@ def times_one(node: Node, x: Value, one: Value) -> Value:
 def times_minus_one(node: Node, x: Value, minus_one: Value) -> Value:
     """x * -1 = -x"""
     return neg(x)
-
-
-@law("mul", ANY, number(0), on=INTEGERS, commutes=True)
-def times_zero(node: Node, x: Value, zero: Value) -> Value:
-    """x * 0 = 0, in integers"""
-    return zero
 
 
 @law("mul", made_by("neg"), made_by("neg"))
@@ -122,55 +90,6 @@ def negative_of_negative(node: Node, minus_x: Value) -> Value:
     return producer(minus_x).operands[0]
 
 
-@law("abs", made_by("neg"), on=SIGNED)
-def size_of_negative(node: Node, minus_x: Value) -> Value:
-    """|-x| = |x|, where there is a sign: unsigned, |-3| is 253"""
-    return abs_(producer(minus_x).operands[0])
-
-
-@law("abs", made_by("abs"))
-def size_of_size(node: Node, size: Value) -> Value:
-    """||x|| = |x|"""
-    return size
-
-
-@law("abs", ANY, on=UNSIGNED)
-def size_of_unsigned(node: Node, x: Value) -> Value:
-    """|x| = x, where there is no sign"""
-    return x
-
-
-@law("maximum", ANY, ANY)
-@law("minimum", ANY, ANY)
-@law("logical_and", ANY, ANY)
-@law("logical_or", ANY, ANY)
-@law("bit_and", ANY, ANY)
-@law("bit_or", ANY, ANY)
-def with_itself(node: Node, x: Value, y: Value) -> Value | None:
-    """max(x, x) = min(x, x) = x & x = x | x = x"""
-    return x if x is y else None
-
-
-@law("bit_xor", ANY, ANY)
-def xor_itself(node: Node, x: Value, y: Value) -> Value | None:
-    """x ^ x = 0"""
-    return full_like(x, 0) if x is y else None
-
-
-@law("bit_or", ANY, number(0), commutes=True)
-@law("bit_xor", ANY, number(0), commutes=True)
-@law("shift_right", ANY, number(0))
-def no_bits(node: Node, x: Value, zero: Value) -> Value:
-    """x | 0 = x ^ 0 = x >> 0 = x"""
-    return x
-
-
-@law("bit_and", ANY, number(0), commutes=True)
-def and_no_bits(node: Node, x: Value, zero: Value) -> Value:
-    """x & 0 = 0"""
-    return zero
-
-
 @law("logical_and", ANY, number(True), commutes=True)
 @law("logical_or", ANY, number(False), commutes=True)
 def neutral_truth(node: Node, x: Value, neutral: Value) -> Value:
@@ -191,18 +110,6 @@ def not_not(node: Node, not_x: Value) -> Value:
     return producer(not_x).operands[0]
 
 
-@law("logical_not", made_by("equal"))
-def not_equal_to(node: Node, same: Value) -> Value:
-    """not (x == y) = (x != y)"""
-    return not_equal(*producer(same).operands)
-
-
-@law("logical_not", made_by("not_equal"))
-def equal_to(node: Node, different: Value) -> Value:
-    """not (x != y) = (x == y)"""
-    return equal(*producer(different).operands)
-
-
 @law("select", number(True), ANY, ANY)
 def always(node: Node, pred: Value, on_true: Value, on_false: Value) -> Value:
     """select(True, x, y) = x"""
@@ -219,12 +126,6 @@ def never(node: Node, pred: Value, on_true: Value, on_false: Value) -> Value:
 def same_branches(node: Node, pred: Value, on_true: Value, on_false: Value) -> Value | None:
     """select(c, x, x) = x"""
     return on_true if on_true is on_false else None
-
-
-@law("select", made_by("logical_not"), ANY, ANY)
-def select_by_not(node: Node, pred: Value, on_true: Value, on_false: Value) -> Value:
-    """select(not c, x, y) = select(c, y, x)"""
-    return select(producer(pred).operands[0], on_false, on_true)
 
 
 @law("cast", ANY)

@@ -1,8 +1,9 @@
 """Which nodes say the same? Equal op, operands and attributes: common subexpressions are merged.
 
-After `cse` no two nodes of a graph have the same op, operands and attributes, the operands of a
-commutative op being compared without their order. The first of equal nodes stays, with its source
-line. Equal draws of random bits are equal too: seed and draw number are operands.
+Before: any graph that checks; every op is pure, so an equal node is an equal value. After: no two
+nodes of a graph have the same op, operands and attributes, the operands of a commutative op being
+compared without their order. The first of equal nodes stays, with its source line. Equal draws of
+random bits are equal too: seed and draw number are operands. Bodies of nodes are left as they are.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Which nodes does nobody need? Those that no output depends on: dead-code elimination.
 
-After `dce` each node has a result that leads to an output, in the graphs inside nodes too. The
-inputs stay, used or not, because callers count them. A draw of random bits may go: a draw has a
-number of its own, so removing one shifts no other.
+Before: any graph that checks; every op is pure, so what is not used need not be computed. After:
+each node has a result that leads to an output, in the graphs inside nodes too. The nodes that are
+left are as they were, in their order. The inputs stay, used or not, because callers count them. A
+draw of random bits may go: a draw has a number of its own, so removing one shifts no other.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """What can be computed now? An op on small constants, where every engine would give the same bits.
 
-Folded are the ops whose result IEEE 754 or integer arithmetic fixes to the last bit: moving
-elements, + - * / sqrt, comparing, selecting, bit operations and casts of one rounding. Not folded
-are exp, log, tanh (each engine has its own last bit), sum, max and dot_general (their order is the
-engine's to keep), maximum and minimum (of 0.0 and -0.0 either may come) and what gives a NaN.
+Which ops those are is read off the cards. Whole numbers and truths are the same everywhere.
+Floating numbers are if they are only moved, or if the card of an elementwise op states half a unit
+in the last place: IEEE 754 then fixes the last bit. Not folded are elementary functions (each
+engine has its own last bit), sums and products of floats (their order is the engine's to keep), a
+maximum that is a zero (of 0.0 and -0.0 either may come), and what a NaN goes into or comes out of.
 
-After `fold` no such op has constants for all its operands, unless its result is larger than a
-constant may be.
+Before: any graph that checks. After: no such op has constants for all its operands, unless it has
+more numbers than a constant may have. Every node that is left is as it was.
 """
 
 from __future__ import annotations
@@ -15,20 +16,17 @@ from typing import Any, cast
 
 import numpy as np
 
-from pellucid.core.dtype import DType, bfloat16, float16
+from pellucid.core.dtype import DType, as_dtype, bfloat16, float16
 from pellucid.ir.graph import Graph, Node, TensorType, Value
 from pellucid.ir.rewrite import rewrite_nodes
 from pellucid.ops.define import Array, Op, lookup
+from pellucid.ops.elementwise import cast as cast_op
+from pellucid.ops.elementwise import maximum, minimum
 from pellucid.ops.movement import CONSTANT_BYTES, constant, constant_array, full
 from pellucid.passes.stage import staged
 
-MOVEMENT = frozenset(("broadcast", "reshape", "transpose", "slice", "reverse"))
-ARITHMETIC = frozenset(("add", "sub", "mul", "div", "neg", "abs", "sqrt", "select", "cast"))
-COMPARISON = frozenset(("equal", "not_equal", "less", "less_equal"))
-LOGIC = frozenset(
-    ("logical_and", "logical_or", "logical_not", "bit_and", "bit_or", "bit_xor", "shift_right")
-)
-EXACT = ARITHMETIC | COMPARISON | LOGIC
+MOVING = ("movement", "gather")
+"""The kinds of op whose result is made of the elements of the operands."""
 
 
 @staged
@@ -42,13 +40,24 @@ def fold(graph: Graph) -> Graph:
 
 
 def _rule(node: Node, operands: tuple[Value, ...]) -> tuple[Value, ...] | None:
-    if not operands or any(not _is_constant(value) for value in operands):
+    if not operands or len(node.types) != 1 or not all(map(_is_constant, operands)):
         return None
-    if node.op.name in MOVEMENT:
-        return _move(node, operands[0])
-    if node.op.name in EXACT and _rounds_once(node, operands):
-        return _compute(node, operands)
-    return None
+    if not is_exact(node):
+        return None
+    op, uniform = lookup(node.op.name), all(map(_is_uniform, operands))
+    if uniform and op.kind == "movement":
+        return _moved_number(node, operands[0])
+    return _compute(node, operands, uniform and op.kind == "elementwise")
+
+
+def is_exact(node: Node) -> bool:
+    """Whether every engine gives this node the same bits, NaN and the sign of zeros apart."""
+    op, (type, *_) = lookup(node.op.name), cast(tuple[TensorType, ...], node.types)
+    if op.kind == "control" or not _rounds_once(node):
+        return False
+    if not type.dtype.is_floating or op.kind in MOVING:
+        return True
+    return op.kind == "elementwise" and op.ulps(type.dtype, dict(node.attrs)) <= 0.5
 
 
 def _is_constant(value: Value) -> bool:
@@ -66,45 +75,54 @@ def _array(value: Value, scalar: bool = False) -> Array:
     return constant.evaluate(dtype=value.dtype, shape=shape, value=value.node.attr("value"))[0]
 
 
-def _move(node: Node, operand: Value) -> tuple[Value, ...] | None:
+def _moved_number(node: Node, operand: Value) -> tuple[Value, ...]:
     (type,) = cast(tuple[TensorType], node.types)
-    if _is_uniform(operand):
-        assert operand.node is not None, "a constant has a node"
-        text = operand.node.attr("value")
-        return (constant(dtype=type.dtype, shape=type.shape, value=text),)
-    size = type.size
-    if not isinstance(size, int) or size * type.dtype.bytes > CONSTANT_BYTES:
+    assert operand.node is not None, "a constant has a node"
+    return (constant(dtype=type.dtype, shape=type.shape, value=operand.node.attr("value")),)
+
+
+def _compute(node: Node, operands: tuple[Value, ...], uniform: bool) -> tuple[Value, ...] | None:
+    (type,) = cast(tuple[TensorType], node.types)
+    if not uniform and not all(map(_is_small, (type, *(value.tensor for value in operands)))):
         return None
-    return (constant_array(lookup(node.op.name).evaluate(_array(operand), **dict(node.attrs))[0]),)
-
-
-def _compute(node: Node, operands: tuple[Value, ...]) -> tuple[Value, ...] | None:
-    (type,) = cast(tuple[TensorType], node.types)
-    uniform = all(map(_is_uniform, operands))
-    arrays = [_array(value, scalar=uniform) for value in operands]
-    found = _exactly(lookup(node.op.name), arrays, dict(node.attrs), type.dtype)
-    if type.dtype.is_floating and np.isnan(found).any():
+    op, arrays = lookup(node.op.name), [_array(value, scalar=uniform) for value in operands]
+    found = _exactly(op, arrays, dict(node.attrs), type.dtype)
+    if any(map(_has_nan, (*arrays, found))) or _is_doubtful(op, found):
         return None
     if uniform:
         number = float(found) if type.dtype.is_floating else found.item()
         return (full(type.shape, number, type.dtype),)
-    return (constant_array(found),) if found.nbytes <= CONSTANT_BYTES else None
+    return (constant_array(found),)
+
+
+def _is_small(type: TensorType) -> bool:
+    return isinstance(type.size, int) and type.size * type.dtype.bytes <= CONSTANT_BYTES
+
+
+def _has_nan(array: Array) -> bool:
+    return as_dtype(array.dtype).is_floating and bool(np.isnan(array).any())
+
+
+def _is_doubtful(op: Op, found: Array) -> bool:
+    return op in (maximum, minimum) and as_dtype(found.dtype).is_floating and not found.all()
 
 
 def _exactly(op: Op, arrays: list[Array], attrs: dict[str, Any], dtype: DType) -> Array:
     """The reference in the precision of the bit contract: 16-bit floats in float32."""
-    wide = [a.astype(np.float32) if a.dtype.itemsize == 2 and _floats(a) else a for a in arrays]
+    if op.kind != "elementwise":
+        return op.evaluate(*arrays, **attrs)[0]
+    wide = [a.astype(np.float32) if _is_narrow(a) and not op.own_dtype else a for a in arrays]
     with np.errstate(all="ignore"):
         return np.asarray(op.reference(*wide, **attrs)).astype(dtype.numpy, copy=False)
 
 
-def _floats(array: Array) -> bool:
+def _is_narrow(array: Array) -> bool:
     return array.dtype in (float16.numpy, bfloat16.numpy)
 
 
-def _rounds_once(node: Node, operands: tuple[Value, ...]) -> bool:
+def _rounds_once(node: Node) -> bool:
     """Whether a cast goes to its dtype in one rounding: to 16 bits not from a wide number."""
-    if node.op.name != "cast" or node.attr("dtype") not in (float16, bfloat16):
+    if node.op is not cast_op or node.attr("dtype") not in (float16, bfloat16):
         return True
-    source = operands[0].dtype
+    source = node.operands[0].dtype
     return source.bits <= (32 if source.is_floating else 16)

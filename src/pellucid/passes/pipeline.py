@@ -1,7 +1,8 @@
 """In what order does a graph become a program for an engine? Cleaned until it rests, then fused.
 
-The meaning and the bits of the outputs stay the same throughout. After `optimize` no transform
-may follow: `stop_gradient` is gone and kernels are closed `fusion` nodes.
+The meaning and the bits of the outputs stay the same throughout. Each pass says in its file what is
+legal before and after it. After `optimize` no transform may follow: `stop_gradient` is gone and
+kernels are closed `fusion` nodes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def clean(graph: Graph) -> Graph:
         graph = simplify(graph)
         graph = fold(graph)
         # Merging after both: two values that were spelled differently are now spelled the same,
-        # and the next round's laws (x - x, select(c, x, x)) see that they are one.
+        # and the next round's laws (select(c, x, x) = x) see that they are one.
         graph = cse(graph)
         # Replaced nodes are still there, and count as users of their operands until they go.
         graph = dce(graph)

@@ -32,7 +32,7 @@ from pellucid.tensor.memory import (
     is_constant,
 )
 from pellucid.tensor.reducing import places
-from pellucid.tensor.shaping import broadcast_to, expand_dims
+from pellucid.tensor.shaping import broadcast_to, expand_dims, reshape
 from pellucid.tensor.state import Variable
 from pellucid.tensor.tensor import Tensor
 
@@ -88,6 +88,16 @@ def zeros(shape: Any, *, dtype: Any = None) -> Tensor:
 def ones(shape: Any, *, dtype: Any = None) -> Tensor:
     """Ones; float32 where no dtype is given."""
     return _filled(1, as_dtype(float32 if dtype is None else dtype), _sizes(shape))
+
+
+def empty(shape: Any, *, dtype: Any = None) -> Tensor:
+    """A tensor to be looked at for its shape and dtype alone; its numbers are zeros."""
+    return zeros(shape, dtype=dtype)
+
+
+def empty_like(x: Tensor | Variable, /, *, dtype: Any = None) -> Tensor:
+    """As `empty`, in x's shape and dtype."""
+    return zeros_like(x, dtype=dtype)
 
 
 def zeros_like(x: Tensor | Variable, /, *, dtype: Any = None) -> Tensor:
@@ -160,6 +170,31 @@ def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = N
     shape = (n_rows, n_rows if n_cols is None else n_cols)
     same = equal(add(places(shape, 0), k), places(shape, 1))
     return astype(same, float32 if dtype is None else dtype)
+
+
+def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Tensor, ...]:
+    """The coordinates of a grid over these vectors, each repeated to the shape of the grid.
+
+    With "xy" the first two axes are exchanged, as for pictures; with "ij" they are in order.
+
+    >>> [grid.tolist() for grid in meshgrid(asarray([1, 2]), asarray([5, 6, 7]), indexing="ij")]
+    [[[1, 1, 1], [2, 2, 2]], [[5, 6, 7], [5, 6, 7]]]
+    """
+    if indexing not in ("xy", "ij"):
+        raise OpTypeError(
+            f"meshgrid: expected indexing 'xy' or 'ij', got {indexing!r}{at_line(user_source())}"
+        )
+    vectors = [asarray(one) for one in arrays]
+    order = list(range(len(vectors)))
+    if indexing == "xy" and len(vectors) > 1:
+        order[:2] = [1, 0]
+    shape = tuple(vectors[index].size for index in order)
+    # Vector i runs along axis order[i]: the exchange is its own inverse.
+    columns = [
+        reshape(vector, tuple(-1 if axis == order[i] else 1 for axis in range(len(vectors))))
+        for i, vector in enumerate(vectors)
+    ]
+    return tuple(broadcast_to(column, shape) for column in columns)
 
 
 def one_hot(labels: Any, classes: int, /, *, dtype: Any = None) -> Tensor:

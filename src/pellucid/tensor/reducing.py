@@ -26,7 +26,7 @@ def sum(
     >>> print(sum(as_tensor([[1, 2], [3, 4]]), axis=0))
     [4 6]
     """
-    tensor = _accumulated(as_tensor(x), dtype)
+    tensor = accumulated(as_tensor(x), dtype)
     return _reduce(ops.sum_, tensor, axes_of("sum", axis, tensor.ndim), keepdims)
 
 
@@ -38,7 +38,7 @@ def prod(
     >>> print(prod(as_tensor([[1, 2], [3, 4]]), axis=0))
     [3 8]
     """
-    tensor = _accumulated(as_tensor(x), dtype)
+    tensor = accumulated(as_tensor(x), dtype)
     return _reduce(ops.prod, tensor, axes_of("prod", axis, tensor.ndim), keepdims)
 
 
@@ -142,7 +142,7 @@ def places(shape: tuple[int, ...], axis: int, dtype: Any = int64) -> Tensor:
     return apply(movement.iota, (), attrs)
 
 
-def _accumulated(tensor: Tensor, dtype: Any) -> Tensor:
+def accumulated(tensor: Tensor, dtype: Any) -> Tensor:
     """The tensor in the dtype in which it is summed."""
     if dtype is not None:
         return astype(tensor, as_dtype(dtype))

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pellucid.core.error import OpTypeError
 from pellucid.core.shape import Size
+from pellucid.core.source import at_line
 from pellucid.ir.build import Builder, building
 from pellucid.ir.graph import Graph, Node, TensorType, Type, Value
+from pellucid.ops.define import NoBatch
 from pellucid.ops.movement import broadcast
 from pellucid.transforms.tangent import card
 
@@ -45,7 +48,10 @@ def _apply(
 ) -> tuple[Value, ...]:
     if not any(mapped):
         return builder.add(node.op, operands, dict(node.attrs))
-    found = card(node).batch(operands, mapped, **dict(node.attrs))
+    rule = card(node).batch
+    if isinstance(rule, NoBatch):
+        raise OpTypeError(f"{node.op.name}: {rule.why}{at_line(node.source)}")
+    found = rule(operands, mapped, **dict(node.attrs))
     return found if isinstance(found, tuple) else (found,)
 
 
