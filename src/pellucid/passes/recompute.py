@@ -15,7 +15,7 @@ from typing import Final
 
 from pellucid.core.shape import is_static
 from pellucid.core.shape import static_shape as sizes_of
-from pellucid.ir.graph import Node, Value
+from pellucid.ir.graph import Node, TensorType, Value
 from pellucid.ops.define import lookup
 from pellucid.passes.groups import Edge, Group, Plan, kind_of
 from pellucid.passes.rows import is_row
@@ -28,7 +28,7 @@ SMALL: Final = 16
 
 _SLOW = {"div": 4, "sqrt": 4, "rsqrt": 8}
 _FUNCTION = 24
-"""The steps of an elementary function: an op with an accuracy."""
+"""The steps of an elementary function: an op that is not rounded once from the exact result."""
 
 
 def recompute(plan: Plan) -> None:
@@ -121,7 +121,10 @@ def _pays(plan: Plan, value: Value, way: _Way) -> bool:
 
 
 def _steps(node: Node) -> int:
-    return _FUNCTION if lookup(node.op.name).accuracy else _SLOW.get(node.op.name, 1)
+    (type,) = node.types
+    assert isinstance(type, TensorType), "an elementwise op gives a tensor"
+    rounded_once = lookup(node.op.name).ulps(type.dtype, dict(node.attrs)) <= 0.5
+    return _SLOW.get(node.op.name, 1) if rounded_once else _FUNCTION
 
 
 def _bytes(value: Value) -> int:

@@ -31,6 +31,9 @@ from pellucid.engines.loops.schedule import TASK_WORK, share_out, work
 FEW_TASKS = 4
 """With fewer tasks than this, and work for more, a reduction is split."""
 
+FAR_ELEMENTS = 1 << 18
+"""More elements than this do not stay in a second-level cache until the next columns' turn."""
+
 CHUNK = "chunk"
 """The axis that counts chunks."""
 
@@ -49,7 +52,9 @@ def split_reduction(kernel: Kernel) -> tuple[Kernel, Kernel] | None:
     chunks = _chunks(reduce)
     turn = prod(_int(axis.extent) for axis in reduce.axes) * (1 + work(reduce.body))
     total = turn * prod(_int(axis.extent) for axis in axes)
-    if chunks < 2 or share_out(kernel).count >= FEW_TASKS or total < FEW_TASKS * TASK_WORK:
+    if chunks < 2 or total < FEW_TASKS * TASK_WORK:
+        return None
+    if share_out(kernel).count >= FEW_TASKS and not _leaves_the_cache(reduce, axes):
         return None
     partials = tuple(
         Buffer(f"p{number}", result.dtype, "write") for number, result in enumerate(reduce.results)
@@ -59,6 +64,15 @@ def split_reduction(kernel: Kernel) -> tuple[Kernel, Kernel] | None:
         _first(kernel, reduce, axes, Axis(CHUNK, chunks), partials, where),
         _second(kernel, reduce, Axis(CHUNK, chunks), partials, where),
     )
+
+
+def _leaves_the_cache(reduce: Reduce, axes: tuple[Axis, ...]) -> bool:
+    """Whether going down all rows for a few columns, and again for the next, meets memory anew.
+
+    The rows of one chunk are read whole before those of the next.
+    """
+    rows = prod(_int(axis.extent) for axis in reduce.axes)
+    return reduce.order == "chain" and rows * _int(axes[-1].extent) > FAR_ELEMENTS
 
 
 def partial_bytes(chunks: Kernel) -> tuple[int, ...]:
