@@ -16,12 +16,20 @@ from pellucid.core.source import Source, at_line
 from pellucid.engines.base import Layout, Storage
 from pellucid.engines.cpu.eager import EagerLaunch, launcher
 from pellucid.engines.cpu.pool import Step
-from pellucid.engines.cpu.rules import Argument, KernelCall, Realisation, realise
+from pellucid.engines.cpu.rules import (
+    Argument,
+    KernelCall,
+    Realisation,
+    body_of,
+    realise,
+    realise_graph,
+)
 from pellucid.engines.cpu.runtime import CpuExecutable, Launched
 from pellucid.engines.cpu.storage import allocate
 from pellucid.engines.llvm import cache
 from pellucid.engines.llvm.jit import Code, assembly, optimised_ir
 from pellucid.engines.llvm.target import Isa, host_isa
+from pellucid.engines.loops.ir import Kernel
 from pellucid.engines.loops.text import print_kernel
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, Node, TensorType, Type, Value
@@ -60,7 +68,7 @@ def compile_graph(graph: Graph, donate: Mapping[int, int], isa: Isa) -> CpuExecu
     """As `CpuEngine.compile`, for a given instruction set."""
     _require_static(graph)
     start = time.perf_counter()
-    parts = [realise(node, isa) for node in graph.nodes]
+    parts = _realised(graph, isa)
     add_stage(
         "kernels", lambda: _kernels_text(parts), "engines/cpu/rules", time.perf_counter() - start
     )
@@ -75,6 +83,7 @@ class _Assembly:
         self.graph, self.plan, self.isa = graph, plan, isa
         self.steps: list[Step] = []
         self.launched: list[Launched] = []
+        self.texts: dict[Kernel, str] = {}
         self.code: dict[str, Code] = {}
         self.constants: list[Storage] = []
         self.arena = len(graph.inputs) + len(graph.outputs)
@@ -129,8 +138,10 @@ class _Assembly:
 
     def launch(self, call: KernelCall, bases: tuple[tuple[int, int], ...]) -> None:
         """One kernel launch; kernels with equal text are compiled and loaded once."""
-        text = call.text(self.isa)
         name = call.kernel.name
+        if call.kernel not in self.texts:
+            self.texts[call.kernel] = call.text(self.isa)
+        text = self.texts[call.kernel]
         if text not in self.code:
             self.code[text] = cache.load(text, self.isa, (name,))
         self.steps.append(
@@ -166,6 +177,18 @@ class _Assembly:
             add_stage("loops", print_kernel(one.kernel), f"engines/loops: {one.name}", 0.0)
             add_stage("llvm", optimised_ir(one.llvm, self.isa), f"engines/llvm: {one.name}", 0.0)
             add_stage("assembly", assembly(one.llvm, self.isa), f"engines/llvm: {one.name}", 0.0)
+
+
+def _realised(graph: Graph, isa: Isa) -> list[Realisation]:
+    """The kernels of each node; equal nodes, such as those of equal layers, are realised once."""
+    known: dict[Graph, Realisation] = {}
+    parts: list[Realisation] = []
+    for node in graph.nodes:
+        body = body_of(node)
+        if body not in known:
+            known[body] = realise_graph(body, isa, node.source)
+        parts.append(known[body])
+    return parts
 
 
 def _constant(content: bytes) -> Storage:
