@@ -10,6 +10,7 @@ one another.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any, Final, Protocol
 
@@ -22,6 +23,7 @@ from pellucid.core.shape import static_shape
 from pellucid.core.source import Source, at_line
 from pellucid.ir.graph import Graph, TensorType
 from pellucid.ops.define import Op
+from pellucid.passes.memory import Held
 
 ALIGNMENT: Final = 64
 """Every block of memory starts at a multiple of this many bytes."""
@@ -140,6 +142,22 @@ class Launch(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryNeed:
+    """What an executable takes beside its inputs, in bytes of the blocks that its engine gives.
+
+    A call takes an `arena`, which is kept for later calls, and memory for the `outputs` that have
+    none yet. The executable holds its `constants`. Each thread that works on it takes `scratch`,
+    which is no block of the engine. `held` is in the arena when that is fullest, largest first.
+    """
+
+    arena: int
+    outputs: tuple[int, ...]
+    constants: int
+    scratch: int
+    held: tuple[Held, ...]
+
+
 class Frame(Protocol):
     """What one running call needs: `table[i]` is the address of input i, then of output j."""
 
@@ -157,6 +175,11 @@ class Executable(Protocol):
     @property
     def outputs(self) -> tuple[TensorType, ...]:
         """The types of the outputs."""
+        ...
+
+    @property
+    def memory(self) -> MemoryNeed:
+        """What a call takes, known before it runs; raises DeviceError where nothing is planned."""
         ...
 
     def lease(self) -> Frame:

@@ -62,7 +62,7 @@ class Held:
     def __str__(self) -> str:
         what = self.name if self.type is None else f"{self.name}: {self.type}"
         where = "" if self.source is None else f", {self.source}"
-        return f"{what} {self.bytes} bytes, nodes {self.first} to {self.last}{where}"
+        return f"{what} {self.bytes:,} bytes, nodes {self.first} to {self.last}{where}"
 
 
 @dataclass(frozen=True, slots=True)

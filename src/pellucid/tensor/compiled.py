@@ -23,6 +23,7 @@ from pellucid.tensor.cell import Cell, clock, gate
 from pellucid.tensor.context import context, current_engine
 from pellucid.tensor.deferred import DeferredCall, DeferredResult
 from pellucid.tensor.dispatch import dense
+from pellucid.tensor.footprint import Footprint
 from pellucid.tensor.interrupt import raise_late
 from pellucid.tensor.reach import Reach
 from pellucid.tensor.tensor import Tensor, escaped_error
@@ -95,6 +96,25 @@ class Compiled:
             cell._watched = True
         for cell in binding.assigned:
             cell._writers = (*cell._writers, ref(self))
+
+    @property
+    def memory(self) -> Footprint:
+        """What a call holds in memory, known before it runs."""
+        binding, need = self.binding, self.executable.memory
+        cells = {*(cell for _, cell in binding.cells), *binding.assigned}
+        places = [layout(self.inputs[number]) for number in binding.arguments]
+        outside = [tensor._layout.nbytes for _, tensor in binding.tensors]
+        first = len(self._results) + len(self._states)
+        return Footprint(
+            name=self.name,
+            arguments=sum(place.nbytes for place in places),
+            state=sum(cell._layout.nbytes for cell in cells) + sum(outside),
+            results=sum((*need.outputs[: len(self._results)], *need.outputs[first:])),
+            arena=need.arena,
+            constants=need.constants,
+            scratch=need.scratch,
+            held=need.held,
+        )
 
     def takes(self, args: Sequence[Any]) -> bool:
         """Whether plain positional arguments are just of the kinds compiled for; quick."""

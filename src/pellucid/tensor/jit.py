@@ -37,6 +37,7 @@ from pellucid.tensor.context import context, current_engine, tracing
 from pellucid.tensor.creation import asarray
 from pellucid.tensor.dispatch import dense
 from pellucid.tensor.draws import count_outside
+from pellucid.tensor.footprint import Footprint
 from pellucid.tensor.reach import Reach
 from pellucid.tensor.state import Variable
 from pellucid.tensor.tensor import Tensor
@@ -104,6 +105,18 @@ class Jit:
             entry.spent = True
             entry = self._compile(leaves, treedef, key)
         return entry
+
+    def memory(self, *args: Any, **kwargs: Any) -> Footprint:
+        """What a call with these arguments holds in memory; compiles, but does not run it.
+
+        >>> import pellucid as pe
+        >>> double = pe.jit(lambda x: x + x)
+        >>> print(double.memory(pe.spec((1024,), pe.float32)))
+        <lambda>: 8,192 bytes at most
+          arguments 4,096, state 0, results 4,096, arena 0, constants 0
+          and 0 bytes of scratch for each thread
+        """
+        return self.compile(*args, **kwargs).memory
 
     def _signature(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -10,9 +10,9 @@ import ctypes
 from dataclasses import dataclass
 from typing import Any
 
-from pellucid.engines.base import Storage
+from pellucid.engines.base import MemoryNeed, Storage, layout
 from pellucid.engines.cpu.pool import Step, Steps, pool
-from pellucid.engines.cpu.storage import allocate
+from pellucid.engines.cpu.storage import allocate, block_bytes
 from pellucid.engines.llvm.jit import Code
 from pellucid.engines.loops.ir import Kernel
 from pellucid.ir.graph import Graph, TensorType
@@ -59,9 +59,22 @@ class CpuExecutable:
         self.inputs: tuple[TensorType, ...] = tuple(value.tensor for value in graph.inputs)
         self.outputs: tuple[TensorType, ...] = tuple(value.tensor for value in graph.outputs)
         self._steps = Steps(steps)
+        self._scratch = max((step.scratch_bytes for step in steps), default=0)
         self._code = code
         self._constants = constants
         self._frames: list[CpuFrame] = []
+
+    @property
+    def memory(self) -> MemoryNeed:
+        """What a call takes, to the byte."""
+        arena = self.plan.arena_bytes
+        return MemoryNeed(
+            arena=block_bytes(arena) if arena else 0,
+            outputs=tuple(block_bytes(layout(type).nbytes) for type in self.outputs),
+            constants=sum(constant.nbytes for constant in self._constants),
+            scratch=self._scratch,
+            held=self.plan.held,
+        )
 
     def lease(self) -> CpuFrame:
         """A frame; one that was released is used again."""

@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.engines.base import ALIGNMENT, Frame, Layout, Storage, array_at, layout
+from pellucid.core.error import DeviceError
+from pellucid.engines.base import (
+    ALIGNMENT,
+    Frame,
+    Layout,
+    MemoryNeed,
+    Storage,
+    array_at,
+    layout,
+)
 from pellucid.ir.graph import Graph
 from pellucid.ops.control import evaluate
 from pellucid.ops.define import Op
@@ -42,6 +51,14 @@ class ReferenceExecutable:
         self.graph = graph
         self.inputs = tuple(value.tensor for value in graph.inputs)
         self.outputs = tuple(value.tensor for value in graph.outputs)
+
+    @property
+    def memory(self) -> MemoryNeed:
+        """NumPy takes memory as it goes: nothing is planned. Raises DeviceError."""
+        raise DeviceError(
+            "memory: the engine 'reference' does not plan it\n"
+            "  ask for it elsewhere with `with pellucid.device('cpu'):`"
+        )
 
     def lease(self) -> ReferenceFrame:
         """A frame; it holds nothing but the addresses."""
