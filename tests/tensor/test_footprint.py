@@ -9,6 +9,7 @@ import gc
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -80,9 +81,7 @@ def test_a_random_graph_takes_what_was_planned_to_the_byte(seed: int):
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_arena_of_a_training_step_has_no_gaps(kind: str):
-    model, arguments = MODELS[kind]()
-    compiled = pe.jit(training_step(model, optim.Adam(model))).compile(*arguments)
-    plan = compiled.executable.plan
+    plan = compiled_step(kind).executable.plan
     assert plan.arena_bytes == plan.peak_bytes == sum(one.bytes for one in plan.held)
 
 
@@ -175,6 +174,13 @@ def test_an_engine_that_plans_nothing_says_so():
             DeviceError, match=r"'reference' does not plan it(.|\n)*device\('cpu'\)"
         ):
             run.memory(drawn(3))
+
+
+@cache
+def compiled_step(kind: str) -> Any:
+    """The compiled training step of a model; for tests that only look at it."""
+    model, arguments = MODELS[kind]()
+    return pe.jit(training_step(model, optim.Adam(model))).compile(*arguments)
 
 
 def drawn(*shape: int) -> pe.Tensor:

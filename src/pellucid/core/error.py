@@ -109,6 +109,10 @@ class DeviceError(PellucidError, RuntimeError):
     """No such engine, or this machine cannot run it."""
 
 
+class ExchangeError(PellucidError, BufferError):
+    """Memory cannot be shared with another library in the way that was asked for."""
+
+
 class ConfigError(PellucidError, ValueError):
     """A setting cannot be read."""
 

@@ -100,9 +100,7 @@ class Storage:
 
     def view(self, layout: Layout, address: int) -> NDArray[Any]:
         """A read-only NumPy array over this memory; the array keeps the storage alive."""
-        array = array_at(address, layout, self)
-        array.flags.writeable = False
-        return array
+        return array_at(address, layout, self, writable=False)
 
 
 class _ArrayInterface:
@@ -110,7 +108,7 @@ class _ArrayInterface:
 
     __slots__ = ("__array_interface__", "owner")
 
-    def __init__(self, address: int, layout: Layout, owner: object) -> None:
+    def __init__(self, address: int, layout: Layout, owner: object, writable: bool) -> None:
         dtype = layout.dtype.numpy
         self.owner = owner
         self.__array_interface__ = {
@@ -119,13 +117,18 @@ class _ArrayInterface:
             # NumPy has no letter for bfloat16: it travels as 16 plain bits.
             "typestr": "<u2" if dtype.kind == "V" else dtype.str,
             "strides": tuple(stride * layout.dtype.bytes for stride in layout.strides),
-            "data": (address, False),
+            "data": (address, not writable),
         }
 
 
-def array_at(address: int, layout: Layout, owner: object = None) -> NDArray[Any]:
-    """A writable NumPy array over memory that `owner` (or else the caller) keeps alive."""
-    array = np.asarray(_ArrayInterface(address, layout, owner))
+def array_at(
+    address: int, layout: Layout, owner: object = None, writable: bool = True
+) -> NDArray[Any]:
+    """A NumPy array over memory that `owner` (or else the caller) keeps alive.
+
+    One that is not writable cannot be made so.
+    """
+    array = np.asarray(_ArrayInterface(address, layout, owner, writable))
     return array if array.dtype == layout.dtype.numpy else array.view(layout.dtype.numpy)
 
 
@@ -158,6 +161,18 @@ class MemoryNeed:
     held: tuple[Held, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Launches:
+    """How many kernels a call launches, how many of them differ, what they read and write in all.
+
+    Each operand and result of a launch counts whole, in bytes.
+    """
+
+    count: int
+    kernels: int
+    moved_bytes: int
+
+
 class Frame(Protocol):
     """What one running call needs: `table[i]` is the address of input i, then of output j."""
 
@@ -180,6 +195,11 @@ class Executable(Protocol):
     @property
     def memory(self) -> MemoryNeed:
         """What a call takes, known before it runs; raises DeviceError where nothing is planned."""
+        ...
+
+    @property
+    def launches(self) -> Launches:
+        """What a call launches and moves; raises DeviceError where there are no kernels."""
         ...
 
     def lease(self) -> Frame:

@@ -18,6 +18,8 @@ from weakref import ref
 from pellucid.core import tree
 from pellucid.engines.base import Executable, Frame, Storage, layout
 from pellucid.ir.graph import Graph, TensorType
+from pellucid.passes.pipeline import clean
+from pellucid.passes.traffic import Traffic, fewest_bytes, flops_of
 from pellucid.tensor.binding import RESULT, Binding
 from pellucid.tensor.cell import Cell, clock, gate
 from pellucid.tensor.context import context, current_engine
@@ -79,6 +81,8 @@ class Compiled:
         first = len(self.inputs)
         places = [(first + i, layout(type)) for i, type in enumerate(self.outputs)]
         count = len(binding.taped)
+        # Borrowed memory that lies otherwise than kernels expect is copied at each call.
+        self._uneven = [(slot, t) for slot, t in binding.tensors if not t._layout.dense]
         self._results = [(slot, place, place.nbytes) for slot, place in places[:count]]
         states = places[count:]
         self._states = list(zip(states, binding.assigned, strict=False))
@@ -115,6 +119,13 @@ class Compiled:
             scratch=need.scratch,
             held=need.held,
         )
+
+    @property
+    def traffic(self) -> Traffic:
+        """What a call launches, moves and computes, beside the fewest bytes it has to move."""
+        made, graph = self.executable.launches, clean(self.graph)
+        fewest = fewest_bytes(graph, len(self._results))
+        return Traffic(made.count, made.kernels, made.moved_bytes, fewest, flops_of(graph.nodes))
 
     def takes(self, args: Sequence[Any]) -> bool:
         """Whether plain positional arguments are just of the kinds compiled for; quick."""
@@ -200,7 +211,7 @@ class Compiled:
         for arg in args:
             if type(arg) is Tensor:
                 table[next(arguments)] = arg._address or _refuse(arg)
-        brought = self._bring_gradients(table) if self.binding.gradients else ()
+        brought = self._bring(table) if self.binding.gradients or self._uneven else ()
         allocate = self._engine.allocate
         outputs: list[Tensor] = []
         for slot, place, nbytes in self._results:
@@ -217,9 +228,12 @@ class Compiled:
             self.spent = True
         return outputs
 
-    def _bring_gradients(self, table: Any) -> list[Tensor]:
-        """The gradients that came from outside, their addresses in the table."""
+    def _bring(self, table: Any) -> list[Tensor]:
+        """The gradients and uneven Tensors from outside, dense, their addresses in the table."""
         brought: list[Tensor] = []
+        for slot, tensor in self._uneven:
+            brought.append(dense(tensor))
+            table[slot] = brought[-1]._address
         for slot, cell in self.binding.gradients:
             held = cell.held_gradient
             assert held is not None, "is_current looked"

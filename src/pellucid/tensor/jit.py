@@ -29,6 +29,7 @@ from pellucid.ir.graph import TensorType
 from pellucid.ir.record import add_stage
 from pellucid.ir.text import print_graph
 from pellucid.passes.pipeline import optimize
+from pellucid.passes.traffic import Traffic
 from pellucid.tensor import interrupt
 from pellucid.tensor.binding import Binding, bind
 from pellucid.tensor.cell import Cell
@@ -117,6 +118,16 @@ class Jit:
           and 0 bytes of scratch for each thread
         """
         return self.compile(*args, **kwargs).memory
+
+    def traffic(self, *args: Any, **kwargs: Any) -> Traffic:
+        """What a call with these arguments launches, moves and computes; it does not run.
+
+        >>> import pellucid as pe
+        >>> double = pe.jit(lambda x: x + x)
+        >>> print(double.traffic(pe.spec((1000,), pe.float32)))
+        1 launches of 1 kernels, 1,000 flops, 8,000 bytes moved, 1.00 times the fewest
+        """
+        return self.compile(*args, **kwargs).traffic
 
     def _signature(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -36,7 +36,7 @@ from pellucid.ir.graph import Graph, Node, TensorType, Type, Value
 from pellucid.ir.record import add_stage, is_recording
 from pellucid.ops.define import Op
 from pellucid.ops.movement import reshape
-from pellucid.passes.memory import Copy, MemoryPlan, Place, plan_memory
+from pellucid.passes.memory import Copy, MemoryPlan, Place, plan_memory, value_bytes
 
 
 class CpuEngine:
@@ -127,16 +127,30 @@ class _Assembly:
                 case "constant":
                     return self.arena + 1 + first + argument.index, 0
 
+        def bytes_of(argument: Argument) -> int:
+            match argument.kind:
+                case "operand":
+                    return value_bytes(node.operands[argument.index])
+                case "result":
+                    return value_bytes(results[argument.index])
+                case "temporary":
+                    return part.temporaries[argument.index]
+                case "constant":
+                    return len(part.constants[argument.index])
+
         for call in part.calls:
-            self.launch(call, tuple(base_of(one) for one in call.arguments))
+            # A value that stands for two operands is read once.
+            each = {(one.kind, base_of(one)): bytes_of(one) for one in call.arguments}
+            self.launch(call, tuple(map(base_of, call.arguments)), sum(each.values()))
 
     def copy(self, copy: Copy) -> None:
         """The launches that move one value from one place to another."""
         places = {"operand": copy.source, "result": copy.target}
         for call in realise(_copy_node(copy.value), self.isa).calls:
-            self.launch(call, tuple(self.base(places[one.kind]) for one in call.arguments))
+            bases = tuple(self.base(places[one.kind]) for one in call.arguments)
+            self.launch(call, bases, len(bases) * value_bytes(copy.value))
 
-    def launch(self, call: KernelCall, bases: tuple[tuple[int, int], ...]) -> None:
+    def launch(self, call: KernelCall, bases: tuple[tuple[int, int], ...], moved: int) -> None:
         """One kernel launch; kernels with equal text are compiled and loaded once."""
         name = call.kernel.name
         if call.kernel not in self.texts:
@@ -154,7 +168,7 @@ class _Assembly:
                 call.scratch_bytes,
             )
         )
-        self.launched.append(Launched(name, call.kernel, text, call.tasks))
+        self.launched.append(Launched(name, call.kernel, text, call.tasks, moved))
 
     def base(self, place: Place) -> tuple[int, int]:
         """The table entry and the offset in bytes at which a place lies."""

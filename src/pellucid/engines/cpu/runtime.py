@@ -10,7 +10,7 @@ import ctypes
 from dataclasses import dataclass
 from typing import Any
 
-from pellucid.engines.base import MemoryNeed, Storage, layout
+from pellucid.engines.base import Launches, MemoryNeed, Storage, layout
 from pellucid.engines.cpu.pool import Step, Steps, pool
 from pellucid.engines.cpu.storage import allocate, block_bytes
 from pellucid.engines.llvm.jit import Code
@@ -21,12 +21,16 @@ from pellucid.passes.memory import MemoryPlan
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """One step as it is explained: the kernel, the LLVM IR it became, and how it is shared out."""
+    """One step as it is explained: the kernel, the LLVM IR it became, and how it is shared out.
+
+    `moved_bytes` are its operands and results, each whole.
+    """
 
     name: str
     kernel: Kernel
     llvm: str
     tasks: int
+    moved_bytes: int
 
 
 class CpuFrame:
@@ -75,6 +79,13 @@ class CpuExecutable:
             scratch=self._scratch,
             held=self.plan.held,
         )
+
+    @property
+    def launches(self) -> Launches:
+        """What a call launches and moves."""
+        kernels = len({one.llvm for one in self.launched})
+        moved = sum(one.moved_bytes for one in self.launched)
+        return Launches(len(self.launched), kernels, moved)
 
     def lease(self) -> CpuFrame:
         """A frame; one that was released is used again."""

@@ -11,6 +11,7 @@ from pellucid.core.error import DeviceError
 from pellucid.engines.base import (
     ALIGNMENT,
     Frame,
+    Launches,
     Layout,
     MemoryNeed,
     Storage,
@@ -55,10 +56,12 @@ class ReferenceExecutable:
     @property
     def memory(self) -> MemoryNeed:
         """NumPy takes memory as it goes: nothing is planned. Raises DeviceError."""
-        raise DeviceError(
-            "memory: the engine 'reference' does not plan it\n"
-            "  ask for it elsewhere with `with pellucid.device('cpu'):`"
-        )
+        raise _not_here("memory: the engine 'reference' does not plan it")
+
+    @property
+    def launches(self) -> Launches:
+        """NumPy computes op by op: there are no kernels. Raises DeviceError."""
+        raise _not_here("launches: the engine 'reference' has no kernels")
 
     def lease(self) -> ReferenceFrame:
         """A frame; it holds nothing but the addresses."""
@@ -96,6 +99,10 @@ class ReferenceEngine:
     def compile(self, graph: Graph, donate: Mapping[int, int]) -> ReferenceExecutable:
         """Nothing is compiled; the graph is kept."""
         return ReferenceExecutable(graph)
+
+
+def _not_here(why: str) -> DeviceError:
+    return DeviceError(f"{why}\n  ask elsewhere with `with pellucid.device('cpu'):`")
 
 
 def make_engine() -> ReferenceEngine:
