@@ -63,13 +63,13 @@ def obeys_the_spec(graph: Graph, budget: int) -> bool:
         if node.op.name == "fusion":
             body: Graph = node.attr("body")
             assert len(body.inputs) + len(body.outputs) <= budget
-            assert len({value.shape for value in body.outputs}) == 1
             assert len(set(node.operands)) == len(node.operands)
             _SPECS[node.attr("kind")](body)
     return True
 
 
 def _loop_spec(body: Graph) -> None:
+    assert len({value.shape for value in body.outputs}) == 1
     kinds = {lookup(node.op.name).kind for node in body.nodes}
     assert kinds <= {"elementwise", "movement", "general", "random", "gather"}
 
@@ -80,12 +80,33 @@ def _reduce_spec(body: Graph) -> None:
         "elementwise", "movement", "general", "random", "gather", "reduce",
     }  # fmt: skip
     assert len({(n.operands[0].shape, n.attr("axes")) for n in reductions}) == 1
-    assert body.outputs[0].shape == reductions[0].types[0].shape
+    assert {_long(value.shape) for value in body.outputs} == {_long(reductions[0].types[0].shape)}
     for reduction in reductions:
         assert not set(_ancestors(reduction)) & set(reductions)
 
 
+def _rows_spec(body: Graph) -> None:
+    reductions = [node for node in body.nodes if lookup(node.op.name).kind == "reduce"]
+    assert {lookup(node.op.name).kind for node in body.nodes} <= {
+        "elementwise", "movement", "general", "reduce",
+    }  # fmt: skip
+    ((whole, axes),) = {(n.operands[0].shape, n.attr("axes")) for n in reductions}
+    long = [axis for axis, size in enumerate(whole) if size != 1]
+    assert long[-1] in axes
+    row = _long(reductions[0].types[0].shape)
+    for node in body.nodes:
+        if lookup(node.op.name).kind == "elementwise":
+            shape = node.types[0].shape
+            assert shape == whole or _long(shape) == row or set(shape) <= {1}
+    assert {_long(value.shape) for value in body.outputs} <= {_long(whole), row}
+
+
+def _long(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
+
+
 def _contract_spec(body: Graph) -> None:
+    assert len({value.shape for value in body.outputs}) == 1
     (main,) = (node for node in body.nodes if node.op.name == "dot_general")
     assert body.outputs[0].shape == main.types[0].shape
     views = set(_ancestors(main))
@@ -96,7 +117,12 @@ def _contract_spec(body: Graph) -> None:
             assert plain or lookup(node.op.name).kind == "elementwise"
 
 
-_SPECS = {"loop": _loop_spec, "reduce": _reduce_spec, "contract": _contract_spec}
+_SPECS = {
+    "loop": _loop_spec,
+    "reduce": _reduce_spec,
+    "rows": _rows_spec,
+    "contract": _contract_spec,
+}
 
 
 def _ancestors(node: Node) -> list[Node]:
@@ -205,12 +231,99 @@ def test_reduction_takes_its_producers_and_its_epilogue():
     assert kernels(fuse(graph_of(function, (6, 9), (6, 9)))) == ["reduce(sub mul sum sqrt)"]
 
 
-def test_producer_used_elsewhere_is_not_computed_twice():
-    def softmax(x):
-        e = exp(sub(x, columns(max_(x, axes=(1,)), x)))
-        return lookup("div")(e, columns(sum_(e, axes=(1,)), e))
+def softmax(x: Value, axis: int = 1) -> Value:
+    back = rows if axis == 0 else columns
+    e = exp(sub(x, back(max_(x, axes=(axis,)), x)))
+    return lookup("div")(e, back(sum_(e, axes=(axis,)), e))
 
-    assert kernels(fuse(graph_of(softmax, (6, 9)))) == ["max", "loop(sub exp)", "sum", "loop(div)"]
+
+def test_softmax_is_one_kernel():
+    graph = graph_of(softmax, (6, 9))
+    assert (
+        print_graph(fuse(graph))
+        == """\
+graph(%0: float32[6, 9]) {
+  %1: float32[6, 9] = fusion(%0) [body=graph(%0: float32[6, 9]) {
+    %1: float32[6] = max(%0) [axes=(1,)]
+    %2: float32[6, 9] = broadcast(%1) [axes=(0,), shape=(6, 9)]
+    %3: float32[6, 9] = sub(%0, %2)
+    %4: float32[6, 9] = exp(%3)
+    %5: float32[6] = sum(%4) [axes=(1,)]
+    %6: float32[6, 9] = broadcast(%5) [axes=(0,), shape=(6, 9)]
+    %7: float32[6, 9] = div(%4, %6)
+    return %7
+  }, kind='rows']
+  return %1
+}"""
+    )
+
+
+def test_producer_used_elsewhere_is_not_computed_twice():
+    # Down the columns the elements of a sum lie apart: each pass over them is a kernel.
+    found = kernels(fuse(graph_of(lambda x: softmax(x, 0), (6, 9))))
+    assert found == ["max", "loop(sub exp)", "sum", "loop(div)"]
+
+
+def test_one_long_row_is_shared_by_threads_and_no_kernel_of_rows():
+    assert len(fuse(graph_of(softmax, (1, 50000))).nodes) == 4
+    assert len(fuse(graph_of(softmax, (2, 50000))).nodes) == 4
+    assert len(fuse(graph_of(softmax, (8, 50000))).nodes) == 1
+
+
+def normed(x: Value) -> Value:
+    """x brought to mean 0 and deviation 1 in each row; the statistics have an axis of size 1."""
+
+    def mean(v: Value) -> Value:
+        kept = reshape(sum_(v, axes=(1,)), shape=(x.shape[0], 1))
+        return mul(kept, full_like(kept, 1 / 9))
+
+    def wide(v: Value) -> Value:
+        return broadcast(v, shape=x.shape, axes=(0, 1))
+
+    centred = sub(x, wide(mean(x)))
+    spread = sqrt(mean(mul(centred, centred)))
+    return lookup("div")(centred, wide(spread))
+
+
+def test_norm_is_one_kernel_with_the_product_s_bias_outside():
+    def layer(x, w, b):
+        y = dot(x, w)
+        return normed(add(y, rows(b, y)))
+
+    found = kernels(fuse(graph_of(layer, (8, 5), (5, 9), (9,))))
+    assert found == ["contract(dot_general add)", "rows(sum mul sub mul sum mul sqrt div)"]
+
+
+def test_derivative_of_a_norm_is_one_kernel():
+    # The graph gives the norm and, from a cotangent, the derivative: all goes along the same rows.
+    fused = fuse(clean(vjp(graph_of(normed, (60, 9)), (0,))))
+    assert [node.attr("kind") for node in fused.nodes] == ["rows"]
+
+
+def test_rows_give_whole_values_and_one_number_a_row():
+    def function(x):
+        total = sum_(x, axes=(1,))
+        return exp(total), sub(x, columns(total, x))
+
+    fused = fuse(graph_of(function, (6, 9)))
+    assert kernels(fused) == ["rows(sum exp sub)"]
+    assert [type.shape for type in fused.nodes[0].types] == [(6,), (6, 9)]
+
+
+def test_transposed_use_of_a_row_s_sum_stays_apart():
+    def function(x):
+        return sub(x, rows(sum_(x, axes=(1,)), x))
+
+    assert kernels(fuse(graph_of(function, (9, 9)))) == ["sum", "loop(sub)"]
+
+
+def test_what_comes_back_through_a_product_stays_apart():
+    def function(x):
+        y = softmax(x)
+        return mul(y, dot(y, y))
+
+    found = kernels(fuse(graph_of(function, (9, 9))))
+    assert found == ["rows(max sub exp sum div)", "contract(dot_general mul)"]
 
 
 def test_reductions_over_the_same_values_are_one_kernel():

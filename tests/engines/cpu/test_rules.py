@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from pellucid.core.dtype import (
     DTYPES,
     NUMERIC,
     DType,
+    bfloat16,
     bool_,
     float16,
     float32,
@@ -28,7 +30,8 @@ from pellucid.core.shape import sym
 from pellucid.core.source import Source
 from pellucid.engines.cpu.rules import UNSUPPORTED, body_of, realise, realise_graph, supported_ops
 from pellucid.engines.llvm.jit import assembly
-from pellucid.engines.llvm.target import AVX2, AVX512, SSE2
+from pellucid.engines.llvm.target import AVX2, AVX512, SSE2, host_isa
+from pellucid.engines.loops.build import sizes_of
 from pellucid.engines.loops.text import print_kernel
 from pellucid.ir.graph import Node, TensorType, Value
 from pellucid.ops.contract import dot_general
@@ -37,6 +40,7 @@ from pellucid.ops.define import REGISTRY
 from pellucid.ops.elementwise import (
     add,
     cast,
+    div,
     equal,
     exp,
     less,
@@ -46,6 +50,7 @@ from pellucid.ops.elementwise import (
     neg,
     select,
     shift_right,
+    sqrt,
     stop_gradient,
     sub,
     tanh,
@@ -56,7 +61,9 @@ from pellucid.ops.reduce import max_, sum_
 from tests.engines.cpu.orders import ordered_sum
 from tests.engines.kernels import Kind, check, data, graph_of, run_graph
 
-BOTH = (AVX2, SSE2)
+BOTH = (AVX512, AVX2, SSE2) if host_isa() is AVX512 else (AVX2, SSE2)
+"""Both classes of bits, the first with each width of vectors that this machine has."""
+
 NARROW = replace(AVX2, vector_bits=128)
 """The instructions of AVX2 in vectors of half the width: other code, the same bits."""
 
@@ -256,7 +263,7 @@ def test_a_sum_has_the_order_of_the_bit_contract(
     (x,) = data([(float32, shape)])
     graph = graph_of([(float32, shape)], lambda v: sum_(v, axes=axes))
     expected = ordered_sum(x, axes)
-    for isa in (AVX2, NARROW, SSE2):
+    for isa in (*BOTH, NARROW):
         for threads in (1, 2, 3):
             (found,) = run_graph(graph, (x,), isa, threads)
             np.testing.assert_array_equal(found, expected)
@@ -318,15 +325,64 @@ def log_sum_exp(x: Value, axis: int) -> Value:
 @pytest.mark.parametrize("shape", [(7, 10), (7, 1000), (300, 10), (1000, 7)], ids=ids)
 @pytest.mark.parametrize("axis", [0, 1])
 def test_log_sum_exp_as_one_kernel(shape: tuple[int, ...], axis: int) -> None:
-    check([(float32, shape)], lambda x: log_sum_exp(x, axis), (AVX2, NARROW, SSE2), slack=4)
+    check([(float32, shape)], lambda x: log_sum_exp(x, axis), (*BOTH, NARROW), slack=4)
 
 
-def test_a_normalisation_as_one_kernel() -> None:
-    def centred(x: Value) -> Value:
-        mean = mul(sum_(x, axes=(1,)), full((20,), 1 / 50, float32))
-        return sub(x, broadcast(mean, shape=(20, 50), axes=(0,)))
+def over(value: Value, axes: tuple[int, ...], back: Callable[[Value], Value]) -> Value:
+    """The mean over axes, at each of the places it was taken over."""
+    total = sum_(value, axes=axes)
+    count = prod(sizes_of(value)) // prod(sizes_of(total))
+    return back(mul(total, full(total.shape, 1 / count, total.dtype)))
 
-    check([(float32, (20, 50))], centred, BOTH)
+
+def normed(x: Value, axes: tuple[int, ...]) -> list[Value]:
+    """x at mean 0 and deviation 1 over axes, and the deviation."""
+    kept = tuple(axis for axis in range(len(x.shape)) if axis not in axes)
+
+    def back(row: Value) -> Value:
+        return broadcast(row, shape=x.shape, axes=kept)
+
+    centred = sub(x, over(x, axes, back))
+    square = mul(centred, centred)
+    return [div(centred, sqrt(over(square, axes, back))), sqrt(sum_(square, axes=axes))]
+
+
+def softmax(x: Value) -> list[Value]:
+    """The whole of it, and one number a row."""
+    rows = tuple(range(len(x.shape) - 1))
+    top = max_(x, axes=(len(rows),))
+    raised = exp(sub(x, broadcast(top, shape=x.shape, axes=rows)))
+    total = sum_(raised, axes=(len(rows),))
+    return [add(log(total), top), div(raised, broadcast(total, shape=x.shape, axes=rows))]
+
+
+@pytest.mark.parametrize("columns", [1, 5, 16, 63, 64, 65, 200, 8192, 9000])
+@pytest.mark.parametrize("build", [softmax, lambda x: normed(x, (2,))], ids=["softmax", "norm"])
+def test_rows_as_one_kernel(build: Callable[[Value], list[Value]], columns: int) -> None:
+    check([(float32, (3, 4, columns))], build, (*BOTH, NARROW), slack=16)
+
+
+@pytest.mark.parametrize("dtype", [float16, bfloat16, float64])
+def test_rows_of_any_dtype(dtype: DType) -> None:
+    check([(dtype, (9, 77))], softmax, BOTH, slack=16)
+
+
+@pytest.mark.parametrize("axes", [(1, 3), (2, 3), (1, 2, 3), (0, 3)], ids=ids)
+def test_norms_over_several_axes_as_one_kernel(axes: tuple[int, ...]) -> None:
+    check([(float32, (3, 5, 4, 6))], lambda x: normed(x, axes), BOTH, slack=16)
+
+
+def test_labels_beside_a_row_do_not_narrow_its_vectors() -> None:
+    def picked(x: Value, label: Value) -> Value:
+        wide = broadcast(label, shape=x.shape, axes=(0,))
+        hit = equal(wide, iota(dtype=int64, shape=x.shape, axis=1))
+        e = exp(x)
+        return sum_(select(hit, e, full(x.shape, 0.0, x.dtype)), axes=(1,))
+
+    kinds = [(float32, (20, 300)), (int64, (20,))]
+    (call,) = realise_graph(graph_of(kinds, picked), AVX2).calls
+    assert call.kernel.bound("c", "vector") == 8
+    check(kinds, picked, (*BOTH, NARROW))
 
 
 # Contractions.

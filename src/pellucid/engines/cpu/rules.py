@@ -29,8 +29,9 @@ from pellucid.engines.llvm.elementwise import supports
 from pellucid.engines.llvm.lower import lower
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.loops.build import ScatteredAxes, Strides, draft, sizes_of
+from pellucid.engines.loops.hold import hold
 from pellucid.engines.loops.into import draft_into, draft_sort
-from pellucid.engines.loops.ir import Axis, Kernel, Sort, nested
+from pellucid.engines.loops.ir import Axis, Kernel, Sort, nested, scratch_bytes
 from pellucid.engines.loops.nest import nest
 from pellucid.engines.loops.parts import partial_bytes, split_reduction
 from pellucid.engines.loops.roles import has_contraction, orient
@@ -173,7 +174,7 @@ def _kernels(graph: Graph, isa: Isa, strides: tuple[Strides, ...] | None = None)
         return Realisation((_contraction(kernel, isa),), (), plan.arrays)
     split = split_reduction(kernel)
     if split is None:
-        return Realisation((_loops(kernel, isa),), (), plan.arrays)
+        return Realisation((_loops(hold(kernel), isa),), (), plan.arrays)
     temporaries = partial_bytes(split[0])
     return Realisation(tuple(_loops(part, isa) for part in split), temporaries, plan.arrays)
 
@@ -210,7 +211,8 @@ def write_order(target: Target) -> Callable[[tuple[Axis, ...]], tuple[Axis, ...]
 def _loops(kernel: Kernel, isa: Isa) -> KernelCall:
     scheduled = schedule(kernel, isa.vector_bits)
     arguments = tuple(_argument(buffer.name) for buffer in kernel.buffers)
-    return KernelCall(scheduled, arguments, share_out(scheduled).count, TASKS_PER_THREAD)
+    tasks = share_out(scheduled).count
+    return KernelCall(scheduled, arguments, tasks, TASKS_PER_THREAD, scratch_bytes(scheduled))
 
 
 def _contraction(kernel: Kernel, isa: Isa) -> KernelCall:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pellucid.engines.llvm import sizes
+from pellucid.engines.llvm.product import take_scratch
 from pellucid.engines.llvm.reduce import emit_reduce
 from pellucid.engines.llvm.scope import Scope, Vector, prefix
 from pellucid.engines.llvm.sizes import Number
 from pellucid.engines.llvm.sort import emit_sort
 from pellucid.engines.llvm.text import Function, Module
-from pellucid.engines.llvm.types import I64, PTR, VOID, Value
+from pellucid.engines.llvm.types import I8, I64, PTR, VOID, Value
 from pellucid.engines.loops.ir import (
     Kernel,
     Let,
@@ -26,6 +27,7 @@ from pellucid.engines.loops.ir import (
     Statement,
     Store,
     Update,
+    scratch_bytes,
 )
 
 PARAMETERS = (("pointers", PTR), ("sizes", PTR), ("lo", I64), ("hi", I64), ("context", PTR))
@@ -36,7 +38,8 @@ def define_loops(module: Module, kernel: Kernel) -> None:
     """Add the function of a scheduled kernel to a module."""
     f = module.function(kernel.name, VOID, PARAMETERS)
     pointers, numbers, _, _, _ = f.parameters
-    scope = Scope(f, kernel, load_pointers(f, kernel, pointers), load_sizes(f, kernel, numbers))
+    known = load_pointers(f, kernel, pointers) | scratch_pointers(f, kernel)
+    scope = Scope(f, kernel, known, load_sizes(f, kernel, numbers))
     emit(scope, kernel.body)
     f.ret()
 
@@ -47,6 +50,19 @@ def load_pointers(f: Function, kernel: Kernel, table: Value) -> dict[str, Value]
         buffer.name: f.load(PTR, f.gep(table, number, PTR), invariant=True)
         for number, buffer in enumerate(kernel.buffers)
     }
+
+
+def scratch_pointers(f: Function, kernel: Kernel) -> dict[str, Value]:
+    """The address of each scratch buffer, in the running thread's memory."""
+    if not kernel.scratch:
+        return {}
+    base = take_scratch(f, f.parameters[4], sizes.value(scratch_bytes(kernel)))
+    found: dict[str, Value] = {}
+    at = 0
+    for buffer in kernel.scratch:
+        found[buffer.name] = f.gep(base, at, I8)
+        at += buffer.padded_bytes
+    return found
 
 
 def load_sizes(f: Function, kernel: Kernel, table: Value) -> dict[str, Value]:

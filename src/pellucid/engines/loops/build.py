@@ -94,6 +94,7 @@ class Draft:
 def draft(graph: Graph, strides: tuple[Strides, ...] | None = None) -> Draft:
     """The lines that compute a graph's outputs, which all have one number of elements.
 
+    In a graph of rows (see `passes.fuse`) some have it, and the others one element a row.
     `strides` of the inputs are in elements, row-major where none are given. The buffers are the
     inputs x0, x1, ..., the outputs y0, ..., and constant arrays. Raises ScatteredAxes.
     """
@@ -103,13 +104,18 @@ def draft(graph: Graph, strides: tuple[Strides, ...] | None = None) -> Draft:
 def written(
     graph: Graph, strides: tuple[Strides, ...] | None, write: Callable[[Writer], Draft]
 ) -> Draft:
-    """The draft that `write` writes, with the loops of the first output cut where it takes that."""
-    pieces = tuple((size,) for size in sizes_of(graph.outputs[0]))
+    """The draft that `write` writes, with the loops of the outputs cut where it takes that."""
+    pieces = tuple((size,) for size in whole_shape(graph))
     while True:
         try:
             return write(Writer(graph, strides, pieces))
         except SplitAxis as cut:
             pieces = _split(pieces, cut)
+
+
+def whole_shape(graph: Graph) -> tuple[int, ...]:
+    """The shape over which a graph's loops run: that of its largest output."""
+    return max((sizes_of(output) for output in graph.outputs), key=math.prod)
 
 
 def sizes_of(value: Value) -> tuple[int, ...]:
@@ -126,6 +132,14 @@ class ScatteredAxes(Exception):
 
 
 Pieces = tuple[tuple[int, ...], ...]
+
+
+def _reduced_axes(graph: Graph, whole: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes along which the rows of a graph lie."""
+    over = (n for n in graph.nodes if n.op.name in REDUCTIONS)
+    found = {n.attr("axes") for n in over if sizes_of(n.operands[0]) == whole}
+    assert len(found) == 1, "the reductions of a kernel of rows go over the same axes"
+    return found.pop()
 
 
 def _split(pieces: Pieces, cut: SplitAxis) -> Pieces:
@@ -153,13 +167,28 @@ class Writer:
 
     def write(self) -> Draft:
         """Ask for each output and store it."""
-        shape = sizes_of(self.graph.outputs[0])
-        position = dot(self.place, row_major(shape))
-        places = (self.place if sizes_of(v) == shape else position for v in self.graph.outputs)
-        names = [self.ask(v, place) for v, place in zip(self.graph.outputs, places, strict=True)]
+        places = [self._place_of(output) for output in self.graph.outputs]
+        names = [
+            self.ask(v, where) for v, (where, _) in zip(self.graph.outputs, places, strict=True)
+        ]
         # All is read before anything is written: an output may lie where an input does.
-        self.lines += [Store(f"y{number}", position, name) for number, name in enumerate(names)]
+        for number, (name, (_, position)) in enumerate(zip(names, places, strict=True)):
+            self.lines.append(Store(f"y{number}", position, name))
         return self.finish(self.graph.outputs)
+
+    def _place_of(self, output: Value) -> tuple[Where, Affine]:
+        """Where the element of an output that a turn of the loops computes lies, also row-major.
+
+        An output with one element a row lies at the place of its row.
+        """
+        whole, own = whole_shape(self.graph), sizes_of(output)
+        place = self.place
+        if math.prod(own) != math.prod(whole):
+            gone = _reduced_axes(self.graph, whole)
+            kept = tuple(axis for axis in range(len(whole)) if axis not in gone)
+            place, whole = tuple(place[axis] for axis in kept), tuple(whole[axis] for axis in kept)
+        position = dot(place, row_major(whole))
+        return (place if own == whole else position), position
 
     def whole(self, value: Value, where: Where) -> str:
         """The name of a whole number at a place, as int64."""

@@ -65,11 +65,20 @@ class Affine:
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """Memory that a kernel is given: its name in the nest, what it holds, what is done with it."""
+    """Memory of a kernel: its name in the nest, what it holds, what is done with it.
+
+    One with the access "scratch" has `elements` elements, and belongs to the running thread.
+    """
 
     name: str
     dtype: DType
-    access: Literal["read", "write"]
+    access: Literal["read", "write", "scratch"]
+    elements: int = 0
+
+    @property
+    def padded_bytes(self) -> int:
+        """The bytes of scratch memory it takes: whole cache lines."""
+        return -(-self.elements * self.dtype.bytes // 64) * 64
 
 
 # Expressions: what a Let can say. Operands are names of earlier Lets; the Let gives the dtype.
@@ -273,6 +282,7 @@ class Binding:
 class Kernel:
     """A loop nest with its size parameters, its buffers (in the order of the call) and schedule.
 
+    `scratch` are buffers that no call hands over: what a task writes there it reads itself.
     An axis without a binding runs serially. One "thread" axis at most: the outermost loop.
     """
 
@@ -281,10 +291,11 @@ class Kernel:
     buffers: tuple[Buffer, ...]
     body: tuple[Statement, ...]
     schedule: tuple[Binding, ...] = ()
+    scratch: tuple[Buffer, ...] = ()
 
     def buffer(self, name: str) -> Buffer:
         """The buffer called `name`."""
-        return next(buffer for buffer in self.buffers if buffer.name == name)
+        return next(one for one in (*self.buffers, *self.scratch) if one.name == name)
 
     def bound(self, axis: str, kind: str) -> Size | None:
         """The factor by which `axis` is bound to `kind`; None where it is not."""
@@ -299,6 +310,11 @@ def nested(statements: tuple[Statement, ...]) -> Iterator[Statement]:
         yield statement
         if isinstance(statement, Loop | Reduce):
             yield from nested(statement.body)
+
+
+def scratch_bytes(kernel: Kernel) -> int:
+    """The bytes of all scratch buffers of a kernel."""
+    return sum(buffer.padded_bytes for buffer in kernel.scratch)
 
 
 def accumulation_dtype(dtype: DType) -> DType:

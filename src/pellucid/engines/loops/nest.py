@@ -55,8 +55,14 @@ def nest(
     names = {axis.name: _loop_name(at) for at, axis in enumerate(axes)}
     lines = tuple(_substitute(line, lambda index: _renamed(index, names)) for line in lines)
     axes = tuple(Axis(names[axis.name], axis.extent) for axis in axes)
-    axes = _by_lhs(axes, lines) if order is None else order(axes)
-    body = _Placer(lines).place(axes)
+    placer = _Placer(lines)
+    if order is None:
+        axes = _by_lhs(axes, lines)
+    else:
+        # Axes that a reduction's rows lie along come inside: it is computed once for each row.
+        rows = placer.rows(axes)
+        axes = (*order(rows), *(axis for axis in axes if axis not in rows))
+    body = placer.place(axes)
     return Kernel(name, (), draft.buffers, body)
 
 
@@ -184,6 +190,12 @@ class _Placer:
                 self.made_by[name] = line
         self.depends: dict[int, frozenset[str]] = {}
         self.lines = self._ordered(lines)
+
+    def rows(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        """The axes on which the reductions depend; all of them where there is no reduction."""
+        groups = [line for line in self.lines if isinstance(line, Group)]
+        names = frozenset[str]().union(*(self._depends(group) for group in groups))
+        return tuple(axis for axis in axes if axis.name in names) if groups else axes
 
     def place(self, axes: tuple[Axis, ...]) -> tuple[Statement, ...]:
         """All lines in the loops `axes`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from pellucid.core.dtype import DType, bool_, int64
+from pellucid.core.dtype import DType, bool_
 from pellucid.engines.loops.ir import (
     LANES,
     Apply,
@@ -177,23 +177,35 @@ def by_fours(random: Expression, axis: str) -> bool:
 
 
 def lane_count(kernel: Kernel, vector_bits: int) -> int:
-    """How many elements a vector holds: as many as fit of the widest dtype that is computed.
+    """How many elements a vector holds: as many as fit of the width that most work is done in.
 
-    What is the same in all lanes does not count: it is computed once.
+    What is the same in all lanes does not count: it is computed once. Wider values, such as the
+    indexes beside a row of float32, then take several registers.
     """
-    widths, moving = [8], _vector_names(kernel)
+    effort, moving = dict[int, int](), _vector_names(kernel)
+
+    def count(bits: int, steps: int) -> None:
+        effort[bits] = effort.get(bits, 0) + steps
+
     for statement in nested(kernel.body):
-        if isinstance(statement, Let) and not isinstance(statement.value, Quotient | Remainder):
-            if isinstance(statement.value, Index) and not moving & set(used_names(statement)):
-                continue
-            if statement.dtype is int64 and not moving & set(used_names(statement)):
-                continue
-            widths.append(register_bits(statement.dtype))
-            if isinstance(statement.value, Random | Index):
-                widths.append(32)
-        elif isinstance(statement, Reduce):
-            widths += [register_bits(result.dtype) for result in statement.results]
-    return min(LANES, vector_bits // max(widths))
+        match statement:
+            case Let(_, dtype, Quotient() | Remainder()):
+                pass
+            case Let(_, dtype, Random()):
+                count(max(register_bits(dtype), 32), weight(statement))
+            case Let(_, dtype, value) if moving & set(used_names(statement)):
+                count(
+                    max(register_bits(dtype), 32 if isinstance(value, Index) else 8),
+                    weight(statement),
+                )
+            case Reduce(results):
+                for result in results:
+                    count(register_bits(result.dtype), 1)
+            case _:
+                pass
+    most = max(effort.values(), default=0)
+    widest = max((bits for bits, steps in effort.items() if steps == most), default=8)
+    return min(LANES, vector_bits // widest)
 
 
 def _vector_names(kernel: Kernel) -> set[str]:
@@ -236,13 +248,17 @@ def _vector_axes(kernel: Kernel, loops: list[Loop], lanes: int) -> Iterator[tupl
         light = _weight_of(reduce.body) <= 8 and copies * len(reduce.results) <= 16
         light = light and isinstance(reduce.axes[-1].extent, int)
         yield reduce.axes[-1], lanes, copies if light else 1
-    if loops and not columns:
-        along = _vector_loop(loops)
+    along = _vector_loop(loops) if loops else None
+    if along is not None and not (columns and _reduces(along)):
         if is_ordered(along) or any(isinstance(s, Sort) for s in nested(along.body)):
             return
         while isinstance(along.axis.extent, int) and lanes > along.axis.extent:
             lanes //= 2
         yield along.axis, lanes, _copies(along, lanes)
+
+
+def _reduces(loop: Loop) -> bool:
+    return any(isinstance(statement, Reduce) for statement in nested(loop.body))
 
 
 def _vector_loop(loops: list[Loop]) -> Loop:

@@ -57,6 +57,7 @@ def print_kernel(kernel: Kernel) -> str:
     if kernel.parameters:
         lines.append(f"  sizes {' '.join(kernel.parameters)}")
     lines += [f"  {b.access} {b.name}: {b.dtype}" for b in kernel.buffers]
+    lines += [f"  scratch {b.name}: {b.dtype} x {b.elements}" for b in kernel.scratch]
     lines += [f"  {b.kind} {b.axis} {b.factor}" for b in kernel.schedule]
     return "\n".join([*lines, *_block(kernel.body, "  ")])
 
@@ -73,6 +74,10 @@ def parse_kernel(text: str) -> Kernel:
         access, buffer, dtype = found
         assert access in ("read", "write")
         buffers.append(Buffer(buffer, named_dtype(dtype), access))
+    scratch: list[Buffer] = []
+    while found := lines.take_if(r"scratch (\w+): (\w+) x (\d+)"):
+        buffer, dtype, elements = found
+        scratch.append(Buffer(buffer, named_dtype(dtype), "scratch", int(elements)))
     schedule: list[Binding] = []
     while found := lines.take_if(r"(thread|vector|unroll) (\w+) (\w+)"):
         kind, axis, factor = found
@@ -80,7 +85,7 @@ def parse_kernel(text: str) -> Kernel:
         schedule.append(Binding(axis, kind, _parse_size(factor)))
     body = lines.block(2)
     lines.expect_end()
-    return Kernel(name, parameters, tuple(buffers), body, tuple(schedule))
+    return Kernel(name, parameters, tuple(buffers), body, tuple(schedule), tuple(scratch))
 
 
 def print_expression(value: Expression, dtype: DType) -> str:
