@@ -122,6 +122,7 @@ def test_a_capsule_says_that_its_memory_is_read_only():
     x = pe.asarray([1.0, 2.0])
     assert flags(x.__dlpack__(**VERSIONED)) & READ_ONLY
     copied = flags(x.__dlpack__(**VERSIONED, copy=True))
+    assert copied & COPIED
     assert not copied & READ_ONLY
     assert x.__dlpack_device__() == (1, 0)
 
@@ -192,7 +193,8 @@ def test_producers_from_before_version_1_and_other_devices():
 
     assert pe.from_dlpack(Before()).tolist() == [0.0, 1.0, 2.0]
     # No __array__: asarray finds it all the same, and copies what may be written.
-    assert pe.asarray(Before()).tolist() == [0.0, 1.0, 2.0]
+    found = pe.asarray(Before())
+    assert (found.dtype, found.tolist()) == (pe.float64, [0.0, 1.0, 2.0])
     with pytest.raises(pe.DeviceError, match=r"kind 2(.|\n)*move it to the CPU"):
         pe.from_dlpack(Elsewhere())
     with pytest.raises(pe.DeviceError, match="'cuda'"):

@@ -67,8 +67,10 @@ def lend(
             "  let it be copied: copy=None, or np.array(x)"
         )
     bits = array.view(np.uint16) if array.dtype == bfloat16.numpy else array
-    lent = bits if marked and not copy else bits.copy()
-    capsule = lent.__dlpack__(max_version=VERSION if marked else None)
+    if marked:
+        capsule: Any = bits.__dlpack__(max_version=VERSION, copy=copy or None)
+    else:
+        capsule = bits.copy().__dlpack__()
     if bits is not array:
         _held(capsule).code = _BFLOAT
     return capsule

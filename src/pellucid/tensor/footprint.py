@@ -15,10 +15,11 @@ class Footprint:
     """The bytes that a compiled call holds at most, in parts.
 
     `arguments` and `state` (the cells and Tensors that the function reads or assigns) were there
-    before the call; cells that somebody else holds are not written in place, and their new values
-    come on top. `results` (with the gradients that it leaves) are made in each call. The `arena` is
-    made in the first call and kept for the next, `constants` when the function is compiled. These
-    three are the sizes of the engine's blocks. Each thread has `scratch` beside that.
+    before the call. On top come new values of cells that somebody else holds, which are not written
+    in place, and copies of borrowed Tensors that are not dense. `results` (with the gradients that
+    it leaves) are made in each call. The `arena` is made in the first call and kept for the next,
+    `constants` when the function is compiled. These three are the sizes of the engine's blocks.
+    Each thread has `scratch` beside that.
 
     `held` names what is in the arena when it is fullest, largest first: each value with its bytes,
     the nodes from which to which it is needed, and the line that it comes from.

@@ -33,7 +33,7 @@ def host_array(value: Any, dtype: DType | None = None) -> NDArray[Any]:
     except (ValueError, TypeError, OverflowError) as error:
         where = at_line(user_source())
         raise OpTypeError(f"asarray: cannot make a tensor of this: {error}{where}") from None
-    if dtype is None and array.dtype == np.float64 and not hasattr(value, "__array__"):
+    if dtype is None and array.dtype == np.float64 and not is_array(value):
         array = array.astype(np.float32)
     if array.dtype.name not in NAMES:
         raise OpTypeError(
@@ -41,16 +41,6 @@ def host_array(value: Any, dtype: DType | None = None) -> NDArray[Any]:
             f"  there are {', '.join(NAMES)}"
         )
     return array
-
-
-def _as_array(value: Any) -> NDArray[Any]:
-    if hasattr(value, "__dlpack__"):
-        try:
-            return np.asarray(value) if hasattr(value, "__array__") else borrow(value)
-        except TypeError:
-            # Its dtype is none of NumPy's own: bfloat16 comes this way.
-            return borrow(value)
-    return np.asarray(value)
 
 
 def copy_array(array: NDArray[Any], dtype: DType | None = None) -> Tensor:
@@ -111,3 +101,13 @@ def is_constant(array: NDArray[Any]) -> bool:
             return False
         base = base.base
     return base is None or isinstance(base, bytes)
+
+
+def _as_array(value: Any) -> NDArray[Any]:
+    if hasattr(value, "__dlpack__"):
+        try:
+            return np.asarray(value) if hasattr(value, "__array__") else borrow(value)
+        except TypeError:
+            # Its dtype is none of NumPy's own: bfloat16 comes this way.
+            return borrow(value)
+    return np.asarray(value)
