@@ -20,6 +20,7 @@
     ├── TreeError            a tree of values does not have the structure asked for
     ├── CompileError         code could not be made
     ├── DeviceError          no such engine, or not on this machine
+    ├── ExchangeError        memory cannot be shared as asked (also a BufferError)
     ├── ConfigError          a setting cannot be read
     └── MissingExtraError    an optional dependency is not installed (also an ImportError)
 
