@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.peak import peak_rate
 from pellucid.core.dtype import float32
 from pellucid.engines.cpu.pool import Pool, Step, Steps
 from pellucid.engines.llvm import jit
 from pellucid.engines.llvm.product import define_product
-from pellucid.engines.llvm.target import Isa, host_isa
+from pellucid.engines.llvm.target import host_isa
 from pellucid.engines.llvm.text import Module
 from pellucid.engines.llvm.tiling import (
     Param,
@@ -37,7 +38,6 @@ from pellucid.engines.llvm.tiling import (
     cut,
     static_cut,
 )
-from pellucid.engines.llvm.types import F32, I64, PTR, VOID, constant
 
 SHAPES = (
     ("NN", 128, 784, 512),
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     arguments = parser.parse_args()
     isa = host_isa()
-    peak = measure_peak(isa)
+    peak = peak_rate() * 1e-9
     print(f"{isa.name}: {peak:.0f} GFLOP/s a core at most; torch {torch.__version__}")
     print("layout m x k x n      threads  static  generic    torch   torch/static  of peak  spread")
     pool = Pool(max(arguments.threads))
@@ -222,26 +222,6 @@ def launcher(
         pool.run(steps, address, threads)
 
     return run
-
-
-def measure_peak(isa: Isa) -> float:
-    """GFLOP/s of one core that multiplies and adds in registers alone."""
-    turns, sums = 100_000, isa.registers - 4
-    vector = F32.with_lanes(isa.lanes(32))
-    module = Module(isa)
-    f = module.function("peak", VOID, [("turns", I64), ("memory", PTR)])
-    count, memory = f.parameters
-    x, y = f.load(vector, memory), f.load(vector, f.gep(memory, vector.lanes, F32))
-    with f.loop(0, count, accs=[constant(vector, 0)] * sums, unroll=1) as loop:
-        loop.next(*(f.multiply_add(x, y, acc) for acc in loop.accs))
-    for number, total in enumerate(loop.results):
-        f.store(total, f.gep(memory, number * vector.lanes, F32))
-    f.ret()
-    code = jit.load(jit.compile_text(module.text(), isa), ["peak"])
-    run = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)(code["peak"])
-    data = np.zeros(sums * vector.lanes + 16, np.float32)
-    best = min(seconds(lambda: run(turns, data.ctypes.data), 1) for _ in range(30))
-    return 2e-9 * turns * sums * vector.lanes / best
 
 
 def _strides(array: np.ndarray[Any, Any]) -> Strides:

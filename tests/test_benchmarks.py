@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -37,18 +38,29 @@ def test_a_case_that_is_not_there_is_an_error_that_lists_them():
     assert all(name in done.stderr for name in cases())
 
 
+STEPS = {"mlp_step": (), "cnn_step": (), "transformer_step": ("--layers", "1")}
+"""The step benchmarks, each as small as its arguments allow."""
+
+
+def steps_of(case: str) -> dict[str, Any]:
+    """What the child says that takes the steps of a case, once each."""
+    words = ("--child", "steps", "--threads", "1", "--rounds", "1", "--repeat", "1")
+    found: dict[str, Any] = json.loads(run(case, *STEPS[case], *words).stdout.splitlines()[-1])
+    return found
+
+
 def test_peers_that_are_missing_are_named_and_not_timed():
-    words = ("mlp_step", "--child", "steps", "--threads", "1", "--rounds", "1", "--repeat", "1")
-    found = json.loads(run(*words).stdout.splitlines()[-1])
+    found = steps_of("mlp_step")
     assert "pellucid" in found["times"]
     assert len(found["times"]) + len(found["skipped"]) == 5
+    assert found["traffic"]["moved_bytes"] >= found["traffic"]["fewest_bytes"] > 0
 
 
 @pytest.mark.peer
-def test_peers_have_the_same_first_losses():
+@pytest.mark.parametrize("case", STEPS)
+def test_peers_have_the_same_first_losses(case: str):
     pytest.importorskip("torch")
     pytest.importorskip("jax")
-    words = ("mlp_step", "--child", "steps", "--threads", "1", "--rounds", "1", "--repeat", "1")
-    found = json.loads(run(*words).stdout.splitlines()[-1])
+    found = steps_of(case)
     assert {"torch eager", "jax.jit"} <= found["times"].keys()
     assert found["difference"] < 1e-4

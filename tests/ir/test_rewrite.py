@@ -6,10 +6,10 @@ import pytest
 
 from pellucid.core.dtype import float32, int32
 from pellucid.core.source import Source
-from pellucid.ir.build import building
+from pellucid.ir.build import building, current_builder
 from pellucid.ir.check import check
 from pellucid.ir.graph import Graph, Node, TensorType, Value
-from pellucid.ir.rewrite import map_subgraphs, prune, rewrite_nodes
+from pellucid.ir.rewrite import copy_node, map_subgraphs, prune, rewrite_nodes
 from pellucid.ir.text import print_graph
 from pellucid.ops.control import fusion
 from pellucid.ops.elementwise import abs_, cast, exp, neg
@@ -42,6 +42,26 @@ def test_consumers_see_what_replaced_their_operands() -> None:
 def test_a_rule_that_keeps_everything_gives_an_equal_graph(seed: int) -> None:
     graph, _ = random_graph(seed)
     assert check(rewrite_nodes(graph, lambda node, operands: None)) == graph
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_a_rule_leaves_alone_is_not_made_again(seed: int) -> None:
+    graph, _ = random_graph(seed)
+    assert rewrite_nodes(graph, lambda node, operands: None) is graph
+    assert rewrite_nodes(chain(), without_neg) != chain()
+    # The first node that a rule replaces ends what is shared; it is the last here.
+    last = graph.nodes[-1]
+    changed = rewrite_nodes(
+        graph, lambda n, v: copy_node(current_builder(), n, v) if n is last else None
+    )
+    assert changed == graph
+    assert changed.nodes[:-1] == graph.nodes[:-1]
+    assert changed.nodes[-1] is not last
+
+
+def test_a_graph_of_which_all_is_needed_is_pruned_to_itself() -> None:
+    graph = chain()
+    assert prune(graph) is graph
 
 
 def test_new_nodes_have_the_line_of_what_they_replace() -> None:

@@ -25,13 +25,13 @@ from pellucid.ops.elementwise import add, cast, exp, mul, neg
 from pellucid.ops.movement import broadcast, reshape, transpose
 from pellucid.ops.reduce import sum_
 from pellucid.passes.memory import (
-    ALIGNMENT,
     MemoryPlan,
     Place,
     plan_memory,
     reads_in_place,
     value_bytes,
 )
+from pellucid.passes.packing import ALIGNMENT
 from pellucid.passes.pipeline import optimize
 from tests.graphs import random_graph, same_bits
 
@@ -80,7 +80,7 @@ def test_offsets_are_aligned_and_inside_the_arena(seed: int) -> None:
         ends.append(place.offset + 40)
     assert max(ends) <= plan.arena_bytes < max(ends) + ALIGNMENT
     assert plan.peak_bytes <= plan.arena_bytes
-    assert plan.peak_bytes == sum(size for _, size in plan.held)
+    assert plan.peak_bytes == sum(one.bytes for one in plan.held)
 
 
 def test_chain_of_elementwise_ops_takes_no_arena() -> None:
@@ -109,15 +109,18 @@ def test_peak_says_where_and_what() -> None:
     graph = graph_of(lambda x: [sum_(transpose(exp(x), permutation=(1, 0)), axes=(0, 1))], (32, 32))
     plan = plan_memory(graph)
     assert (plan.peak_bytes, plan.peak_node) == (8192, 1)
-    assert plan.held == (("%1", 4096), ("%2", 4096))
+    assert [(one.name, one.bytes, one.first, one.last) for one in plan.held] == [
+        ("%1", 4096, 0, 1),
+        ("%2", 4096, 1, 2),
+    ]
 
 
 def test_text_shows_arena_peak_places_and_copies() -> None:
     graph = graph_of(lambda x, y: [y, x, mul(exp(x), y)], (4,), (4,))
     assert plan_memory(graph, {0: 0}).text(graph).splitlines() == [
         "arena 128 bytes, peak 128 at node 0",
-        "  alive at the peak: %0 saved 64 bytes",
-        "  alive at the peak: %2 64 bytes",
+        "  alive at the peak: %0 saved: float32[4] 64 bytes, nodes 0 to 2",
+        "  alive at the peak: %2: float32[4] 64 bytes, nodes 0 to 1",
         "  %0: float32[4] at input 0",
         "  %1: float32[4] at input 1",
         "  %2: float32[4] at arena+0",

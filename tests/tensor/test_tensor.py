@@ -131,15 +131,6 @@ def test_an_array_keeps_the_memory_alive():
     np.testing.assert_array_equal(view, np.arange(1000.0) + 1.0)
 
 
-def test_dlpack_lends_and_borrows():
-    t = pe.asarray([1.0, 2.0])
-    np.testing.assert_array_equal(np.from_dlpack(t), [1.0, 2.0])
-    array = np.zeros(3)
-    borrowed = pe.from_dlpack(array)
-    array[1] = 4.0
-    assert borrowed.tolist() == [0.0, 4.0, 0.0]
-
-
 def test_copies_of_a_tensor_in_containers():
     t = pe.asarray([1.0, 2.0])
     assert copy.copy(t) is t

@@ -20,6 +20,7 @@
     ├── TreeError            a tree of values does not have the structure asked for
     ├── CompileError         code could not be made
     ├── DeviceError          no such engine, or not on this machine
+    ├── ExchangeError        memory cannot be shared as asked (also a BufferError)
     ├── ConfigError          a setting cannot be read
     └── MissingExtraError    an optional dependency is not installed (also an ImportError)
 
@@ -107,6 +108,10 @@ class CompileError(PellucidError, RuntimeError):
 
 class DeviceError(PellucidError, RuntimeError):
     """No such engine, or this machine cannot run it."""
+
+
+class ExchangeError(PellucidError, BufferError):
+    """Memory cannot be shared with another library in the way that was asked for."""
 
 
 class ConfigError(PellucidError, ValueError):

@@ -10,6 +10,7 @@ one another.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any, Final, Protocol
 
@@ -22,6 +23,7 @@ from pellucid.core.shape import static_shape
 from pellucid.core.source import Source, at_line
 from pellucid.ir.graph import Graph, TensorType
 from pellucid.ops.define import Op
+from pellucid.passes.memory import Held
 
 ALIGNMENT: Final = 64
 """Every block of memory starts at a multiple of this many bytes."""
@@ -98,9 +100,7 @@ class Storage:
 
     def view(self, layout: Layout, address: int) -> NDArray[Any]:
         """A read-only NumPy array over this memory; the array keeps the storage alive."""
-        array = array_at(address, layout, self)
-        array.flags.writeable = False
-        return array
+        return array_at(address, layout, self, writable=False)
 
 
 class _ArrayInterface:
@@ -108,7 +108,7 @@ class _ArrayInterface:
 
     __slots__ = ("__array_interface__", "owner")
 
-    def __init__(self, address: int, layout: Layout, owner: object) -> None:
+    def __init__(self, address: int, layout: Layout, owner: object, writable: bool) -> None:
         dtype = layout.dtype.numpy
         self.owner = owner
         self.__array_interface__ = {
@@ -117,13 +117,18 @@ class _ArrayInterface:
             # NumPy has no letter for bfloat16: it travels as 16 plain bits.
             "typestr": "<u2" if dtype.kind == "V" else dtype.str,
             "strides": tuple(stride * layout.dtype.bytes for stride in layout.strides),
-            "data": (address, False),
+            "data": (address, not writable),
         }
 
 
-def array_at(address: int, layout: Layout, owner: object = None) -> NDArray[Any]:
-    """A writable NumPy array over memory that `owner` (or else the caller) keeps alive."""
-    array = np.asarray(_ArrayInterface(address, layout, owner))
+def array_at(
+    address: int, layout: Layout, owner: object = None, writable: bool = True
+) -> NDArray[Any]:
+    """A NumPy array over memory that `owner` (or else the caller) keeps alive.
+
+    One that is not writable cannot be made so.
+    """
+    array = np.asarray(_ArrayInterface(address, layout, owner, writable))
     return array if array.dtype == layout.dtype.numpy else array.view(layout.dtype.numpy)
 
 
@@ -138,6 +143,34 @@ class Launch(Protocol):
     def __call__(self, *addresses: int) -> None:
         """Run: the operands' addresses, then the result's."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryNeed:
+    """What an executable takes beside its inputs, in bytes of the blocks that its engine gives.
+
+    A call takes an `arena`, which is kept for later calls, and memory for the `outputs` that have
+    none yet. The executable holds its `constants`. Each thread that works on it takes `scratch`,
+    which is no block of the engine. `held` is in the arena when that is fullest, largest first.
+    """
+
+    arena: int
+    outputs: tuple[int, ...]
+    constants: int
+    scratch: int
+    held: tuple[Held, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Launches:
+    """How many kernels a call launches, how many of them differ, what they read and write in all.
+
+    Each operand and result of a launch counts whole, in bytes.
+    """
+
+    count: int
+    kernels: int
+    moved_bytes: int
 
 
 class Frame(Protocol):
@@ -157,6 +190,16 @@ class Executable(Protocol):
     @property
     def outputs(self) -> tuple[TensorType, ...]:
         """The types of the outputs."""
+        ...
+
+    @property
+    def memory(self) -> MemoryNeed:
+        """What a call takes, known before it runs; raises DeviceError where nothing is planned."""
+        ...
+
+    @property
+    def launches(self) -> Launches:
+        """What a call launches and moves; raises DeviceError where there are no kernels."""
         ...
 
     def lease(self) -> Frame:

@@ -21,8 +21,8 @@ from pellucid.ir.graph import Graph, Node, Operation, Type, Value, freeze_attrs
 class Builder:
     """A graph under construction. `source` is the user's line given to new nodes."""
 
-    def __init__(self) -> None:
-        self.inputs: list[Value] = []
+    def __init__(self, inputs: Sequence[Value] = ()) -> None:
+        self.inputs: list[Value] = list(inputs)
         self.nodes: list[Node] = []
         self.results: list[tuple[Value, ...]] = []
         self.source: Source | None = None

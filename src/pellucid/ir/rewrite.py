@@ -18,19 +18,35 @@ def rewrite_nodes(graph: Graph, rule: Rule) -> Graph:
     """Rebuild a graph, asking `rule(node, operands)` for each node what stands in its place.
 
     The operands are values of the new graph; the rule may call ops, and gives None to keep a
-    node. Nodes that end up unused stay: `dce` removes them.
+    node. Nodes that end up unused stay: `dce` removes them. The new graph shares with the old one
+    its inputs and the nodes before which nothing changed; if nothing changed, it is the old one.
     """
-    with building() as builder:
-        env: dict[Value, Value] = {v: builder.input(v.type) for v in graph.inputs}
+    with building(Builder(graph.inputs)) as builder:
+        env: dict[Value, Value] = {value: value for value in graph.inputs}
         for node, results in zip(graph.nodes, graph.results, strict=True):
             builder.source = node.source
             operands = tuple(env[value] for value in node.operands)
             values = rule(node, operands)
             if values is None:
-                values = copy_node(builder, node, operands)
-            assert [v.type for v in values] == list(node.types), f"{node.op.name} changed its type"
+                values = keep_node(builder, node, results, operands)
+            else:
+                types = tuple(value.type for value in values)
+                assert types == node.types, f"{node.op.name} changed its type"
             env.update(zip(results, values, strict=True))
+        if builder.nodes == list(graph.nodes):
+            return graph
         return builder.graph([env[value] for value in graph.outputs])
+
+
+def keep_node(
+    builder: Builder, node: Node, results: tuple[Value, ...], operands: tuple[Value, ...]
+) -> tuple[Value, ...]:
+    """The node itself with its results, where its operands are the old ones; else a copy."""
+    if operands == node.operands:
+        builder.nodes.append(node)
+        builder.results.append(results)
+        return results
+    return copy_node(builder, node, operands)
 
 
 def copy_node(builder: Builder, node: Node, operands: Sequence[Value]) -> tuple[Value, ...]:
@@ -43,13 +59,18 @@ def copy_node(builder: Builder, node: Node, operands: Sequence[Value]) -> tuple[
 
 
 def prune(graph: Graph) -> Graph:
-    """The graph without the nodes that no output needs; its inputs stay."""
+    """The graph without the nodes that no output needs; its inputs stay.
+
+    The graph itself, if every node is needed.
+    """
     needed = set(graph.outputs)
     kept: list[tuple[Node, tuple[Value, ...]]] = []
     for node, results in zip(reversed(graph.nodes), reversed(graph.results), strict=True):
         if not needed.isdisjoint(results):
             needed.update(node.operands)
             kept.append((node, results))
+    if len(kept) == len(graph.nodes):
+        return graph
     kept.reverse()
     nodes, values = tuple(node for node, _ in kept), tuple(results for _, results in kept)
     return Graph(graph.inputs, nodes, values, graph.outputs)

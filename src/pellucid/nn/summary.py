@@ -11,9 +11,8 @@ from typing import Any, cast
 
 from pellucid.core.error import StateError
 from pellucid.core.source import at_line, user_source
-from pellucid.ir.graph import Node
 from pellucid.nn.module import Call, Module, in_mode, named_modules, watching_calls
-from pellucid.ops.define import Op
+from pellucid.passes.traffic import flops_of
 from pellucid.tensor.creation import asarray, zeros
 from pellucid.tensor.state import Parameter, Variable
 from pellucid.tensor.tensor import Tensor
@@ -105,18 +104,6 @@ def traced_calls(model: Module, inputs: Tensor) -> list[Call]:
     with in_mode(model, training=False), watching_calls() as calls:
         trace_function(model, [inputs], [inputs])
     return calls
-
-
-def flops_of(nodes: tuple[Node, ...]) -> int:
-    """The floating operations of some nodes, by the cards of their ops."""
-    total = 0
-    for node in nodes:
-        assert isinstance(node.op, Op), "a traced graph consists of ops"
-        operands = tuple(value.tensor for value in node.operands)
-        flops = node.op.cost(operands, node.types, **dict(node.attrs)).flops
-        assert isinstance(flops, int), "sizes are known here"
-        total += flops
-    return total
 
 
 def _count(module: Module, kind: type[Variable]) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pellucid.ir.build import current_builder
 from pellucid.ir.graph import Graph, Node, Value
-from pellucid.ir.rewrite import copy_node, rewrite_nodes
+from pellucid.ir.rewrite import keep_node, rewrite_nodes
 from pellucid.passes.stage import staged
 
 # maximum and minimum are not here: of 0.0 and -0.0 they may give either, by position.
@@ -39,6 +39,7 @@ def cse(graph: Graph) -> Graph:
       ->  %2 = mul(%0, %1)  %3 = add(%2, %2)
     """
     seen: dict[Any, tuple[Value, ...]] = {}
+    results = dict(zip(graph.nodes, graph.results, strict=True))
 
     def rule(node: Node, operands: tuple[Value, ...]) -> tuple[Value, ...]:
         order = [id(value) for value in operands]
@@ -46,7 +47,7 @@ def cse(graph: Graph) -> Graph:
             order.sort()
         key = (node.op.name, tuple(order), node.attrs)
         if key not in seen:
-            seen[key] = copy_node(current_builder(), node, operands)
+            seen[key] = keep_node(current_builder(), node, results[node], operands)
         return seen[key]
 
     return rewrite_nodes(graph, rule)

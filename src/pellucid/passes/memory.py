@@ -14,14 +14,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Literal
 
 from pellucid.core.shape import static_shape
-from pellucid.ir.graph import Graph, Node, Value
+from pellucid.core.source import Source
+from pellucid.ir.graph import Graph, Node, Type, Value
 from pellucid.ir.record import add_stage
 from pellucid.ops.define import lookup
-
-ALIGNMENT: Final = 64
+from pellucid.passes.packing import Block, fullest_node, pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,32 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Something in the arena: its name and bytes, and the nodes from which to which it is in use.
+
+    `type` is that of a value, None for working memory; `source` the user's line it comes from.
+    """
+
+    name: str
+    bytes: int
+    first: int
+    last: int
+    type: Type | None
+    source: Source | None
+
+    def __str__(self) -> str:
+        what = self.name if self.type is None else f"{self.name}: {self.type}"
+        where = "" if self.source is None else f", {self.source}"
+        return f"{what} {self.bytes:,} bytes, nodes {self.first} to {self.last}{where}"
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryPlan:
     """The places of all values, what is copied before and after the nodes, and the arena's size.
 
     `temporaries[n]` are the places of node n's own working memory; `peak_node` is the node at which
-    the most is alive, `held` what is alive there, largest first.
+    the most is alive, `held` what is alive there, largest first. `peak_bytes` is how much that is:
+    the arena is larger by the gaps between what is alive.
     """
 
     places: Mapping[Value, Place]
@@ -60,14 +81,14 @@ class MemoryPlan:
     arena_bytes: int
     peak_bytes: int
     peak_node: int
-    held: tuple[tuple[str, int], ...]
+    held: tuple[Held, ...]
     direct: tuple[int, ...]
 
     def text(self, graph: Graph) -> str:
         """The plan as it is shown: the arena, what is alive at the peak, and each value's place."""
         number = graph.numbering
         lines = [f"arena {self.arena_bytes} bytes, peak {self.peak_bytes} at node {self.peak_node}"]
-        lines += [f"  alive at the peak: {name} {size} bytes" for name, size in self.held]
+        lines += [f"  alive at the peak: {one}" for one in self.held]
         lines += [f"  %{n}: {value.type} at {self.places[value]}" for value, n in number.items()]
         for title, copies in (("before", self.before), ("after", self.after)):
             lines += [f"  copy {title}: {c.source} -> {c.target}, {c.value.type}" for c in copies]
@@ -99,15 +120,14 @@ def value_bytes(value: Value) -> int:
     return size
 
 
-@dataclass(eq=False, slots=True)
-class _Block:
-    """A stretch of the arena: its bytes, the nodes between which it is in use, its offset."""
+@dataclass(frozen=True, slots=True)
+class _Tenant:
+    """What is in a block from a node on: a value, or working memory."""
 
     name: str
-    bytes: int
     first: int
-    last: int
-    offset: int = -1
+    value: Value | None
+    source: Source | None
 
 
 @dataclass(slots=True)
@@ -115,12 +135,14 @@ class _Planner:
     graph: Graph
     donate: dict[int, int]
     extra: Sequence[Sequence[int]]
-    blocks: list[_Block] = field(default_factory=list[_Block])
-    of_value: dict[Value, _Block] = field(default_factory=dict[Value, _Block])
+    tenants: dict[Block, list[_Tenant]] = field(default_factory=dict[Block, list[_Tenant]])
+    of_value: dict[Value, Block] = field(default_factory=dict[Value, Block])
     donors: dict[int, Value] = field(default_factory=dict[int, Value])
+    outputs: set[Value] = field(default_factory=set[Value])
 
     def run(self) -> MemoryPlan:
         graph = self.graph
+        self.outputs = set(graph.outputs)
         last = self._last_uses()
         self.donors = {j: graph.inputs[i] for i, j in self.donate.items()}
         assert len(self.donors) == len(self.donate), "an output takes the memory of one input"
@@ -132,13 +154,13 @@ class _Planner:
                 if value not in places:
                     self._give_block(value, at, last)
         scratch = [
-            [self._block(f"work of node {n}", size, n, n) for size in sizes]
-            for n, sizes in enumerate(self.extra)
+            [self._work(number, size) for size in sizes] for number, sizes in enumerate(self.extra)
         ]
         before, after, staged = self._copies(direct)
-        arena = _place_blocks(self.blocks)
+        blocks = list(self.tenants)
+        arena = pack(blocks)
         places |= {v: Place("arena", offset=b.offset) for v, b in self.of_value.items()}
-        peak, node, held = _peak(self.blocks, len(graph.nodes))
+        peak_node, peak_bytes = fullest_node(blocks)
         return MemoryPlan(
             places=places,
             temporaries=tuple(tuple(Place("arena", offset=b.offset) for b in s) for s in scratch),
@@ -147,9 +169,9 @@ class _Planner:
                 Copy(v, _at(staged.get(v), places[v]), Place("output", j)) for v, j in after
             ),
             arena_bytes=arena,
-            peak_bytes=peak,
-            peak_node=node,
-            held=held,
+            peak_bytes=peak_bytes,
+            peak_node=peak_node,
+            held=self._held(peak_node),
             direct=direct,
         )
 
@@ -165,27 +187,29 @@ class _Planner:
 
     def _direct_outputs(self, last: dict[Value, int]) -> tuple[int, ...]:
         """The outputs that are written by the node that makes them."""
+        # Of an output that is named twice, the first.
         made_at = {v: at for at, values in enumerate(self.graph.results) for v in values}
         direct: list[int] = []
         for j, value in enumerate(self.graph.outputs):
-            again = value in self.graph.outputs[:j]
-            if value not in made_at or again:
+            at = made_at.pop(value, None)
+            if at is None:
                 continue
             donor = self.donors.get(j)
-            if donor is None or self._may_overwrite(donor, value, made_at[value], last):
+            if donor is None or self._may_overwrite(donor, value, at, last):
                 direct.append(j)
         return tuple(direct)
 
     def _may_overwrite(self, donor: Value, value: Value, at: int, last: dict[Value, int]) -> bool:
-        if donor in self.graph.outputs:
+        if donor in self.outputs:
             return False
         if last.get(donor, -1) < at:
             return True
         return last[donor] == at and reads_in_place(self.graph.nodes[at], donor, value)
 
     def _give_block(self, value: Value, at: int, last: dict[Value, int]) -> None:
-        end = len(self.graph.nodes) if value in self.graph.outputs else last[value]
-        node, size = self.graph.nodes[at], value_bytes(value)
+        end = len(self.graph.nodes) if value in self.outputs else last[value]
+        node = self.graph.nodes[at]
+        tenant = _Tenant(f"%{self.graph.numbering[value]}", at, value, _source_of(value))
         # A result that nothing reads ends here too, but its sibling may not lie on it.
         siblings = [self.of_value.get(result) for result in self.graph.results[at]]
         for operand in dict.fromkeys(node.operands):
@@ -195,35 +219,66 @@ class _Planner:
             if reads_in_place(node, operand, value):
                 block.last = end
                 self.of_value[value] = block
+                self.tenants[block].append(tenant)
                 return
-        self.of_value[value] = self._block(f"%{self.graph.numbering[value]}", size, at, end)
+        self.of_value[value] = self._block(tenant, value_bytes(value), end)
 
-    def _block(self, name: str, size: int, first: int, last: int) -> _Block:
-        block = _Block(name, -(-size // ALIGNMENT) * ALIGNMENT, first, last)
-        self.blocks.append(block)
+    def _work(self, number: int, size: int) -> Block:
+        """Working memory of a node, in use while that runs."""
+        source = self.graph.nodes[number].source
+        return self._block(_Tenant(f"work of node {number}", number, None, source), size, number)
+
+    def _block(self, tenant: _Tenant, size: int, last: int) -> Block:
+        block = Block(size, tenant.first, last)
+        self.tenants[block] = [tenant]
         return block
 
     def _copies(
         self, direct: tuple[int, ...]
-    ) -> tuple[list[tuple[Value, _Block]], list[tuple[Value, int]], dict[Value, _Block]]:
+    ) -> tuple[list[tuple[Value, Block]], list[tuple[Value, int]], dict[Value, Block]]:
         """Outputs that no node writes: an input that may be overwritten is saved first."""
-        after = [(v, j) for j, v in enumerate(self.graph.outputs) if j not in direct]
-        donors = set(self.donors.values())
-        staged: dict[Value, _Block] = {}
+        written, donors = set(direct), set(self.donors.values())
+        after = [(v, j) for j, v in enumerate(self.graph.outputs) if j not in written]
+        staged: dict[Value, Block] = {}
         for value, _ in after:
             if value.node is None and value in donors and value not in staged:
-                number = self.graph.numbering[value]
-                staged[value] = self._block(
-                    f"%{number} saved", value_bytes(value), 0, len(self.graph.nodes)
-                )
+                tenant = _Tenant(f"%{self.graph.numbering[value]} saved", 0, value, None)
+                size, end = value_bytes(value), len(self.graph.nodes)
+                staged[value] = self._block(tenant, size, end)
         return list(staged.items()), after, staged
+
+    def _held(self, node: int) -> tuple[Held, ...]:
+        """What is in the arena at a node, largest first."""
+        found: list[Held] = []
+        for block, tenants in self.tenants.items():
+            if not (block.bytes and block.first <= node <= block.last):
+                continue
+            one = next(one for one in reversed(tenants) if one.first <= node)
+            later = (other.first for other in tenants if other.first > node)
+            type = None if one.value is None else one.value.type
+            last = next(later, block.last)
+            found.append(Held(one.name, block.bytes, one.first, last, type, one.source))
+        return tuple(sorted(found, key=lambda one: (-one.bytes, one.name)))
+
+
+def _source_of(value: Value) -> Source | None:
+    """The user's line that a value comes from; of a kernel's result, that of the op that makes it.
+
+    Nothing for an input.
+    """
+    node = value.node
+    if node is None or node.op.name != "fusion":
+        return None if node is None else node.source
+    body: Graph = node.attr("body")
+    return _source_of(body.outputs[value.index]) or node.source
 
 
 def reads_in_place(node: Node, operand: Value, result: Value) -> bool:
     """Whether a kernel reads an operand only at the place at which it writes a result.
 
     Then both may have one memory. Elementwise ops read in place, and so does what they feed as long
-    as nothing moves, reduces or contracts it.
+    as nothing moves, reduces or contracts it. A kernel of rows has read and reduced all of a row
+    before it writes there.
     """
     if operand.shape != result.shape or operand.dtype.bytes != result.dtype.bytes:
         return False
@@ -233,40 +288,14 @@ def reads_in_place(node: Node, operand: Value, result: Value) -> bool:
     moving = {v for v, o in zip(body.inputs, node.operands, strict=True) if o is operand}
     for inner, results in zip(body.nodes, body.results, strict=True):
         if any(value in moving for value in inner.operands):
-            if lookup(inner.op.name).kind != "elementwise":
+            kind = lookup(inner.op.name).kind
+            if kind == "reduce" and node.attr("kind") == "rows":
+                continue
+            if kind != "elementwise":
                 return False
             moving.update(results)
     return not any(value in body.inputs for value in body.outputs)
 
 
-def _place_blocks(blocks: Sequence[_Block]) -> int:
-    """Give each block the lowest offset that is free while it lives, the largest first."""
-    placed: list[_Block] = []
-    for block in sorted(blocks, key=lambda b: (-b.bytes, b.first)):
-        busy = sorted(
-            (other.offset, other.offset + other.bytes)
-            for other in placed
-            if other.first <= block.last and block.first <= other.last
-        )
-        at = 0
-        for low, high in busy:
-            if low - at >= block.bytes:
-                break
-            at = max(at, high)
-        block.offset = at
-        placed.append(block)
-    return max((block.offset + block.bytes for block in blocks), default=0)
-
-
-def _peak(blocks: Sequence[_Block], nodes: int) -> tuple[int, int, tuple[tuple[str, int], ...]]:
-    best, where = 0, 0
-    for at in range(nodes + 1):
-        alive = sum(block.bytes for block in blocks if block.first <= at <= block.last)
-        if alive > best:
-            best, where = alive, at
-    held = [(b.name, b.bytes) for b in blocks if b.first <= where <= b.last and b.bytes]
-    return best, where, tuple(sorted(held, key=lambda pair: (-pair[1], pair[0])))
-
-
-def _at(block: _Block | None, place: Place) -> Place:
+def _at(block: Block | None, place: Place) -> Place:
     return place if block is None else Place("arena", offset=block.offset)

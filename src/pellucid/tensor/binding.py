@@ -28,6 +28,8 @@ RESULT: Final = object()
 class Binding:
     """The inputs of a graph by number, and its outputs in order.
 
+    A Tensor of `tensors` is dense unless its memory is borrowed.
+
     Outputs are the Tensors, for which RESULT stands among the `results` and of which some are
     `taped`, then the `assigned` cells, then the gradients that are `left` (each with the steps made
     before it). `donate` pairs a cell's input and output.
@@ -76,7 +78,7 @@ def bind(trace: Trace, results: Sequence[Any]) -> Binding:
     return Binding(
         graph=graph,
         arguments=tuple(index for index in number.values() if index not in inner),
-        tensors=tuple((index, dense(tensor)) for index, tensor in tensors.items()),
+        tensors=tuple((index, _as_captured(tensor)) for index, tensor in tensors.items()),
         cells=tuple(cells.items()),
         gradients=tuple(brought.items()),
         results=tuple(RESULT if isinstance(one, Tensor) else one for one in results),
@@ -89,6 +91,12 @@ def bind(trace: Trace, results: Sequence[Any]) -> Binding:
         draws_inside={c: n for c, n in trace.draws.items() if c not in draws},
         once=once,
     )
+
+
+def _as_captured(tensor: Tensor) -> Tensor:
+    # A copy of borrowed memory would not show what its owner writes later.
+    assert tensor._storage is not None, "a captured Tensor has numbers"
+    return tensor if tensor._storage.borrowed else dense(tensor)
 
 
 def is_live(result: Tensor) -> bool:

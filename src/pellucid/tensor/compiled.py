@@ -18,11 +18,14 @@ from weakref import ref
 from pellucid.core import tree
 from pellucid.engines.base import Executable, Frame, Storage, layout
 from pellucid.ir.graph import Graph, TensorType
+from pellucid.passes.pipeline import clean
+from pellucid.passes.traffic import Traffic, fewest_bytes, flops_of
 from pellucid.tensor.binding import RESULT, Binding
 from pellucid.tensor.cell import Cell, clock, gate
 from pellucid.tensor.context import context, current_engine
 from pellucid.tensor.deferred import DeferredCall, DeferredResult
 from pellucid.tensor.dispatch import dense
+from pellucid.tensor.footprint import Footprint
 from pellucid.tensor.interrupt import raise_late
 from pellucid.tensor.reach import Reach
 from pellucid.tensor.tensor import Tensor, escaped_error
@@ -78,6 +81,8 @@ class Compiled:
         first = len(self.inputs)
         places = [(first + i, layout(type)) for i, type in enumerate(self.outputs)]
         count = len(binding.taped)
+        # Borrowed memory that lies otherwise than kernels expect is copied at each call.
+        self._uneven = [(slot, t) for slot, t in binding.tensors if not t._layout.dense]
         self._results = [(slot, place, place.nbytes) for slot, place in places[:count]]
         states = places[count:]
         self._states = list(zip(states, binding.assigned, strict=False))
@@ -95,6 +100,32 @@ class Compiled:
             cell._watched = True
         for cell in binding.assigned:
             cell._writers = (*cell._writers, ref(self))
+
+    @property
+    def memory(self) -> Footprint:
+        """What a call holds in memory, known before it runs."""
+        binding, need = self.binding, self.executable.memory
+        cells = {*(cell for _, cell in binding.cells), *binding.assigned}
+        places = [layout(self.inputs[number]) for number in binding.arguments]
+        outside = [tensor._layout.nbytes for _, tensor in binding.tensors]
+        first = len(self._results) + len(self._states)
+        return Footprint(
+            name=self.name,
+            arguments=sum(place.nbytes for place in places),
+            state=sum(cell._layout.nbytes for cell in cells) + sum(outside),
+            results=sum((*need.outputs[: len(self._results)], *need.outputs[first:])),
+            arena=need.arena,
+            constants=need.constants,
+            scratch=need.scratch,
+            held=need.held,
+        )
+
+    @property
+    def traffic(self) -> Traffic:
+        """What a call launches, moves and computes, beside the fewest bytes it has to move."""
+        made, graph = self.executable.launches, clean(self.graph)
+        fewest = fewest_bytes(graph, len(self._results))
+        return Traffic(made.count, made.kernels, made.moved_bytes, fewest, flops_of(graph.nodes))
 
     def takes(self, args: Sequence[Any]) -> bool:
         """Whether plain positional arguments are just of the kinds compiled for; quick."""
@@ -180,7 +211,7 @@ class Compiled:
         for arg in args:
             if type(arg) is Tensor:
                 table[next(arguments)] = arg._address or _refuse(arg)
-        brought = self._bring_gradients(table) if self.binding.gradients else ()
+        brought = self._bring(table) if self.binding.gradients or self._uneven else ()
         allocate = self._engine.allocate
         outputs: list[Tensor] = []
         for slot, place, nbytes in self._results:
@@ -197,9 +228,12 @@ class Compiled:
             self.spent = True
         return outputs
 
-    def _bring_gradients(self, table: Any) -> list[Tensor]:
-        """The gradients that came from outside, their addresses in the table."""
+    def _bring(self, table: Any) -> list[Tensor]:
+        """The gradients and uneven Tensors from outside, dense, their addresses in the table."""
         brought: list[Tensor] = []
+        for slot, tensor in self._uneven:
+            brought.append(dense(tensor))
+            table[slot] = brought[-1]._address
         for slot, cell in self.binding.gradients:
             held = cell.held_gradient
             assert held is not None, "is_current looked"

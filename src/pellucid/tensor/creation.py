@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pellucid.core.dtype import DType, as_dtype, float32, int64
-from pellucid.core.error import OpShapeError, OpTypeError
+from pellucid.core.error import DeviceError, ExchangeError, OpShapeError, OpTypeError
 from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
 from pellucid.tensor.arithmetic import (
@@ -24,11 +24,13 @@ from pellucid.tensor.arithmetic import (
     where,
 )
 from pellucid.tensor.dispatch import dense
+from pellucid.tensor.dlpack import borrow
 from pellucid.tensor.memory import (
     borrow_array,
     can_borrow,
     copy_array,
     host_array,
+    is_array,
     is_constant,
 )
 from pellucid.tensor.reducing import places
@@ -52,21 +54,43 @@ def asarray(obj: Any, /, *, dtype: Any = None, copy: bool | None = None) -> Tens
         obj = obj.value
     target = None if dtype is None else as_dtype(dtype)
     if isinstance(obj, Tensor):
+        if copy is False and target not in (None, obj.dtype):
+            raise _needs_copy("asarray", f"to become {target} it is copied, it is {obj.dtype}")
         if copy and obj._storage is not None:
             return copy_array(obj.numpy(), target)
         return obj if target is None else astype(obj, target)
     array = host_array(obj, target)
     fits = can_borrow(array) and (target is None or as_dtype(array.dtype) is target)
-    if copy is False and not (fits and hasattr(obj, "__array__")):
-        raise ValueError("asarray: copy=False, but this cannot be borrowed without a copy")
-    if copy is False or (copy is None and fits and is_constant(array)):
+    if copy is False and array.size and not (fits and is_array(obj)):
+        raise _needs_copy("asarray", _why_copied(array, target, is_array(obj)))
+    if fits and (copy is False or (copy is None and is_constant(array))):
         return borrow_array(array, borrowed=copy is False)
     return copy_array(array, target)
 
 
-def from_dlpack(x: Any, /) -> Tensor:
-    """Another library's array, its memory borrowed: who writes to it changes what is shown here."""
-    return borrow_array(host_array(np.from_dlpack(x)), borrowed=True)
+def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Tensor:
+    """Another library's array, its memory borrowed: who writes to it changes what is shown here.
+
+    Copied where kernels cannot read the memory as it lies (backwards, or unaligned), and where
+    `copy` is true; with `copy=False` that is an error. Raises ExchangeError, which is a
+    BufferError, and DeviceError for memory that is not the processor's.
+
+    >>> numbers = np.zeros(3)
+    >>> shown = from_dlpack(numbers)
+    >>> numbers[1] = 5.0
+    >>> print(shown)
+    [0. 5. 0.]
+    """
+    if device not in (None, "cpu"):
+        raise DeviceError(
+            f"from_dlpack: expected the device 'cpu', got {device!r}{at_line(user_source())}"
+        )
+    array = host_array(borrow(x))
+    fits = can_borrow(array)
+    if copy is False and array.size and not fits:
+        why = _why_copied(array, None, True)
+        raise ExchangeError(f"from_dlpack: copy=False, but {why}{at_line(user_source())}")
+    return borrow_array(array, borrowed=True) if fits and not copy else copy_array(array)
 
 
 def full(shape: Any, fill_value: bool | int | float, *, dtype: Any = None) -> Tensor:
@@ -209,6 +233,21 @@ def one_hot(labels: Any, classes: int, /, *, dtype: Any = None) -> Tensor:
     shape = (*column.shape[:-1], classes)
     hits = equal(broadcast_to(column, shape), places(shape, len(shape) - 1))
     return astype(hits, float32 if dtype is None else dtype)
+
+
+def _needs_copy(name: str, why: str) -> ValueError:
+    return ValueError(f"{name}: copy=False, but {why}{at_line(user_source())}")
+
+
+def _why_copied(array: np.ndarray[Any, Any], target: DType | None, is_array: bool) -> str:
+    """Why an array's memory cannot be borrowed, as the end of a sentence."""
+    if not is_array:
+        return "a list or a number has no memory to borrow"
+    if target is not None and as_dtype(array.dtype) is not target:
+        return f"to become {target} it is copied, it is {array.dtype}"
+    if not (array.dtype.isnative and array.flags.aligned):
+        return "its elements are not aligned, or have their bytes in another order"
+    return f"kernels cannot read its strides of {array.strides} bytes"
 
 
 def _filled(value: Any, dtype: DType, shape: tuple[int, ...]) -> Tensor:

@@ -29,6 +29,7 @@ from pellucid.ir.graph import TensorType
 from pellucid.ir.record import add_stage
 from pellucid.ir.text import print_graph
 from pellucid.passes.pipeline import optimize
+from pellucid.passes.traffic import Traffic
 from pellucid.tensor import interrupt
 from pellucid.tensor.binding import Binding, bind
 from pellucid.tensor.cell import Cell
@@ -37,6 +38,7 @@ from pellucid.tensor.context import context, current_engine, tracing
 from pellucid.tensor.creation import asarray
 from pellucid.tensor.dispatch import dense
 from pellucid.tensor.draws import count_outside
+from pellucid.tensor.footprint import Footprint
 from pellucid.tensor.reach import Reach
 from pellucid.tensor.state import Variable
 from pellucid.tensor.tensor import Tensor
@@ -104,6 +106,28 @@ class Jit:
             entry.spent = True
             entry = self._compile(leaves, treedef, key)
         return entry
+
+    def memory(self, *args: Any, **kwargs: Any) -> Footprint:
+        """What a call with these arguments holds in memory; compiles, but does not run it.
+
+        >>> import pellucid as pe
+        >>> double = pe.jit(lambda x: x + x)
+        >>> print(double.memory(pe.spec((1024,), pe.float32)))
+        <lambda>: 8,192 bytes at most
+          arguments 4,096, state 0, results 4,096, arena 0, constants 0
+          and 0 bytes of scratch for each thread
+        """
+        return self.compile(*args, **kwargs).memory
+
+    def traffic(self, *args: Any, **kwargs: Any) -> Traffic:
+        """What a call with these arguments launches, moves and computes; it does not run.
+
+        >>> import pellucid as pe
+        >>> double = pe.jit(lambda x: x + x)
+        >>> print(double.traffic(pe.spec((1000,), pe.float32)))
+        1 launches of 1 kernels, 1,000 flops, 8,000 bytes moved, 1.00 times the fewest
+        """
+        return self.compile(*args, **kwargs).traffic
 
     def _signature(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from pellucid.core.dtype import DTYPES, DType, as_dtype
 from pellucid.core.error import OpTypeError, PellucidError
 from pellucid.core.source import at_line, user_source
-from pellucid.engines.base import Storage, array_at, layout
+from pellucid.engines.base import Storage, array_at, dense_strides, layout
 from pellucid.ir.graph import TensorType
 from pellucid.ops.elementwise import cast
 from pellucid.tensor.context import current_engine
+from pellucid.tensor.dlpack import borrow
 from pellucid.tensor.tensor import Tensor
 
 NAMES = tuple(dtype.name for dtype in DTYPES)
@@ -26,13 +27,13 @@ def host_array(value: Any, dtype: DType | None = None) -> NDArray[Any]:
     floats stay as they are: the caller rounds them once.
     """
     try:
-        array: NDArray[Any] = np.asarray(value)
+        array: NDArray[Any] = _as_array(value)
     except PellucidError:
         raise  # a traced value among them: its own message says more
     except (ValueError, TypeError, OverflowError) as error:
         where = at_line(user_source())
         raise OpTypeError(f"asarray: cannot make a tensor of this: {error}{where}") from None
-    if dtype is None and array.dtype == np.float64 and not hasattr(value, "__array__"):
+    if dtype is None and array.dtype == np.float64 and not is_array(value):
         array = array.astype(np.float32)
     if array.dtype.name not in NAMES:
         raise OpTypeError(
@@ -58,21 +59,38 @@ def copy_array(array: NDArray[Any], dtype: DType | None = None) -> Tensor:
 def borrow_array(array: NDArray[Any], borrowed: bool) -> Tensor:
     """A Tensor over the array's own memory, which it keeps alive."""
     bytes = array.dtype.itemsize
-    strides = tuple(stride // bytes for stride in array.strides)
+    # Along an axis of one element a stride says nothing: others' may be anything.
+    strides = tuple(
+        own if size == 1 else stride // bytes
+        for size, stride, own in zip(
+            array.shape, array.strides, dense_strides(array.shape), strict=True
+        )
+    )
     place = layout(TensorType(as_dtype(array.dtype), array.shape), strides)
     address = array.ctypes.data
     return Tensor(place, Storage(address, array.nbytes, array, borrowed), address)
 
 
 def can_borrow(array: NDArray[Any]) -> bool:
-    """Whether the array's memory has a layout that kernels read as it is."""
+    """Whether the array's memory has a layout that kernels read as it is.
+
+    An array without elements has no memory to share.
+    """
     bytes = array.dtype.itemsize
     return (
         array.dtype.isnative
         and array.flags.aligned
         and array.ctypes.data != 0
-        and all(stride >= 0 and stride % bytes == 0 for stride in array.strides)
+        and all(
+            size == 1 or (stride >= 0 and stride % bytes == 0)
+            for size, stride in zip(array.shape, array.strides, strict=True)
+        )
     )
+
+
+def is_array(value: Any) -> bool:
+    """Whether it has memory to borrow: a NumPy array, or another library's."""
+    return hasattr(value, "__array__") or hasattr(value, "__dlpack__")
 
 
 def is_constant(array: NDArray[Any]) -> bool:
@@ -83,3 +101,13 @@ def is_constant(array: NDArray[Any]) -> bool:
             return False
         base = base.base
     return base is None or isinstance(base, bytes)
+
+
+def _as_array(value: Any) -> NDArray[Any]:
+    if hasattr(value, "__dlpack__"):
+        try:
+            return np.asarray(value) if hasattr(value, "__array__") else borrow(value)
+        except TypeError:
+            # Its dtype is none of NumPy's own: bfloat16 comes this way.
+            return borrow(value)
+    return np.asarray(value)

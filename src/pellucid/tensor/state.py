@@ -132,6 +132,12 @@ class Variable(Cell):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return self.value.__array__(dtype, copy)
 
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.value.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.value.__dlpack_device__()
+
     def __iadd__(self, other: Operand) -> Self:
         self.assign(self + other)
         return self

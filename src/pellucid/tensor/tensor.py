@@ -20,6 +20,7 @@ from pellucid.core.error import EscapedTraceError, StateError, TracedBoolError
 from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
 from pellucid.engines.base import Layout, Storage
+from pellucid.tensor import dlpack
 
 if TYPE_CHECKING:
     from pellucid.ir.graph import Value
@@ -193,12 +194,20 @@ class Tensor(Operators):
             return array.astype(dtype)
         return array.copy() if copy else array
 
-    def __dlpack__(self, **options: Any) -> Any:
-        # NumPy's own capsule: it keeps the array, and so the memory, alive.
-        return self.numpy().__dlpack__(**options)
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[Any, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        return dlpack.lend(
+            self.numpy(), stream=stream, max_version=max_version, dl_device=dl_device, copy=copy
+        )
 
-    def __dlpack_device__(self) -> Any:
-        return self.numpy().__dlpack_device__()
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return dlpack.CPU
 
     def __bool__(self) -> bool:
         return bool(self._scalar("the truth"))

@@ -162,6 +162,8 @@ def test_equal_layers_are_compiled_once() -> None:
     after = cache.counters()
     assert len(exe.launched) == 3
     assert len({one.llvm for one in exe.launched}) == 1
+    # Not only equal: the nest and its text were made once.
+    assert len({(id(one.kernel), id(one.llvm)) for one in exe.launched}) == 1
     assert after.hits + after.misses - before.hits - before.misses == 1
     compile_for_cpu(graph)
     assert cache.counters().compiled == after.compiled

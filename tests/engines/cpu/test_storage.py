@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import subprocess
 import sys
@@ -13,7 +14,15 @@ import pytest
 
 from pellucid.engines.base import ALIGNMENT
 from pellucid.engines.cpu import storage
-from pellucid.engines.cpu.storage import KEPT_SMALL, SMALL, BlockPool, allocate
+from pellucid.engines.cpu.storage import (
+    KEPT_SMALL,
+    SMALL,
+    BlockPool,
+    allocate,
+    block_bytes,
+    live_bytes,
+    metered,
+)
 
 SIZES = (0, 1, 63, 64, 65, 1000, SMALL, SMALL + 1, 5000, 70_000, 1 << 20, (1 << 20) + 1)
 
@@ -74,7 +83,9 @@ def test_threads_never_get_one_block_twice() -> None:
     assert not clashes
 
 
-def test_what_is_kept_stays_counted_when_threads_race() -> None:
+def test_what_is_kept_and_held_stays_counted_when_threads_race() -> None:
+    before = settled_bytes()
+
     def work() -> None:
         for _ in range(2000):
             allocate(20_000)
@@ -87,6 +98,37 @@ def test_what_is_kept_stays_counted_when_threads_race() -> None:
     pool = storage._pool
     held = sum(size * len(blocks) for size, blocks in pool.free.items() if size > SMALL)
     assert pool.kept == held
+    assert live_bytes() == before
+
+
+@pytest.mark.parametrize("nbytes", SIZES)
+def test_block_has_the_size_that_is_said_before(nbytes: int) -> None:
+    assert allocate(nbytes).nbytes == block_bytes(nbytes)
+
+
+def test_bytes_are_live_from_the_request_until_they_are_let_go_of() -> None:
+    before = settled_bytes()
+    with metered() as outer:
+        first = allocate(1000)
+        with metered() as inner:
+            second = allocate(100_000)
+            assert live_bytes() - before == first.nbytes + second.nbytes
+            del second
+        third = allocate(5000)
+        assert live_bytes() - before == first.nbytes + third.nbytes
+        del first, third
+    assert live_bytes() == before
+    assert outer.peak == inner.peak == before + block_bytes(1000) + block_bytes(100_000)
+
+
+def test_what_is_not_kept_is_not_live_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = settled_bytes()
+    monkeypatch.setattr(storage._pool, "limit", 0)
+    blocks = [allocate(1 << 20) for _ in range(3)]
+    blocks += [allocate(192) for _ in range(KEPT_SMALL + 3)]
+    assert live_bytes() - before == sum(block.nbytes for block in blocks)
+    blocks.clear()
+    assert live_bytes() == before
 
 
 @pytest.mark.parametrize("nbytes", [1 << 55, 1 << 70])
@@ -124,6 +166,12 @@ def test_forked_child_frees_though_another_thread_held_the_lock() -> None:
         other.start()
         other.join()
     assert statuses == [0]
+
+
+def settled_bytes() -> int:
+    """The live bytes, once nothing is left that a collection of garbage could let go of."""
+    gc.collect()
+    return live_bytes()
 
 
 def stamp(address: int, number: int) -> None:

@@ -26,9 +26,9 @@ from pellucid.engines.cpu.pool import Step, Steps, pool
 from pellucid.engines.cpu.rules import (
     ENGINE,
     UNSUPPORTED,
+    is_supported,
     kernel_name,
     sort_bytes,
-    supported_ops,
     write_order,
 )
 from pellucid.engines.cpu.staging import (
@@ -99,7 +99,7 @@ def launcher(
 
     Raises UnsupportedOpError, and OpError where the op cannot take the operands.
     """
-    if op.name not in supported_ops() or op.name == "fusion":
+    if not is_supported(op.name) or op.name == "fusion":
         why = UNSUPPORTED.get(op.name, "only single ops with a rule are launched")
         raise unsupported(ENGINE, op.name, why)
     types = tuple(operand.type for operand in operands)

@@ -17,19 +17,27 @@ from pellucid.core.source import Source, at_line
 from pellucid.engines.base import Layout, Storage
 from pellucid.engines.cpu.eager import EagerLaunch, launcher
 from pellucid.engines.cpu.pool import Step
-from pellucid.engines.cpu.rules import Argument, KernelCall, Realisation, realise
+from pellucid.engines.cpu.rules import (
+    Argument,
+    KernelCall,
+    Realisation,
+    body_of,
+    realise,
+    realise_graph,
+)
 from pellucid.engines.cpu.runtime import CpuExecutable, Launched
 from pellucid.engines.cpu.storage import allocate
 from pellucid.engines.llvm import cache
 from pellucid.engines.llvm.jit import Code, assembly, optimised_ir
 from pellucid.engines.llvm.target import Isa, host_isa
+from pellucid.engines.loops.ir import Kernel
 from pellucid.engines.loops.text import print_kernel
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, Node, TensorType, Type, Value
 from pellucid.ir.record import add_stage, is_recording
 from pellucid.ops.define import Op
 from pellucid.ops.movement import reshape
-from pellucid.passes.memory import Copy, MemoryPlan, Place, plan_memory
+from pellucid.passes.memory import Copy, MemoryPlan, Place, plan_memory, value_bytes
 
 
 class CpuEngine:
@@ -61,7 +69,7 @@ def compile_graph(graph: Graph, donate: Mapping[int, int], isa: Isa) -> CpuExecu
     """As `CpuEngine.compile`, for a given instruction set."""
     _require_static(graph)
     start = time.perf_counter()
-    parts = [realise(node, isa) for node in graph.nodes]
+    parts = _realised(graph, isa)
     add_stage(
         "kernels", lambda: _kernels_text(parts), "engines/cpu/rules", time.perf_counter() - start
     )
@@ -76,6 +84,7 @@ class _Assembly:
         self.graph, self.plan, self.isa = graph, plan, isa
         self.steps: list[Step] = []
         self.launched: list[Launched] = []
+        self.texts: dict[Kernel, str] = {}
         self.code: dict[str, Code] = {}
         self.constants: list[Storage] = []
         self.arena = len(graph.inputs) + len(graph.outputs)
@@ -119,20 +128,38 @@ class _Assembly:
                 case "constant":
                     return self.arena + 1 + first + argument.index, 0
 
+        def bytes_of(argument: Argument) -> int:
+            match argument.kind:
+                case "operand":
+                    return value_bytes(node.operands[argument.index])
+                case "result":
+                    return value_bytes(results[argument.index])
+                case "temporary":
+                    return part.temporaries[argument.index]
+                case "constant":
+                    return len(part.constants[argument.index])
+
         for call in part.calls:
-            self.launch(call, tuple(base_of(one) for one in call.arguments), node)
+            # A value that stands for two operands is read once.
+            each = {(one.kind, base_of(one)): bytes_of(one) for one in call.arguments}
+            self.launch(call, tuple(map(base_of, call.arguments)), node, sum(each.values()))
 
     def copy(self, copy: Copy) -> None:
         """The launches that move one value from one place to another."""
         places = {"operand": copy.source, "result": copy.target}
         node = _copy_node(copy.value)
         for call in realise(node, self.isa).calls:
-            self.launch(call, tuple(self.base(places[one.kind]) for one in call.arguments), node)
+            bases = tuple(self.base(places[one.kind]) for one in call.arguments)
+            self.launch(call, bases, node, len(bases) * value_bytes(copy.value))
 
-    def launch(self, call: KernelCall, bases: tuple[tuple[int, int], ...], node: Node) -> None:
+    def launch(
+        self, call: KernelCall, bases: tuple[tuple[int, int], ...], node: Node, moved: int
+    ) -> None:
         """One kernel launch; kernels with equal text are compiled and loaded once."""
-        text = call.text(self.isa)
         name = call.kernel.name
+        if call.kernel not in self.texts:
+            self.texts[call.kernel] = call.text(self.isa)
+        text = self.texts[call.kernel]
         if text not in self.code:
             self.code[text] = cache.load(text, self.isa, (name,))
         self.steps.append(
@@ -145,7 +172,7 @@ class _Assembly:
                 call.scratch_bytes,
             )
         )
-        self.launched.append(Launched(name, call.kernel, text, call.tasks, node))
+        self.launched.append(Launched(name, call.kernel, text, call.tasks, node, moved))
 
     def base(self, place: Place) -> tuple[int, int]:
         """The table entry and the offset in bytes at which a place lies."""
@@ -174,6 +201,18 @@ class _Assembly:
             add_stage("loops", partial(print_kernel, one.kernel), f"engines/loops: {one.name}", 0.0)
             add_stage("llvm", partial(optimised_ir, text, self.isa), made_by, 0.0)
             add_stage("assembly", partial(assembly, text, self.isa), made_by, 0.0)
+
+
+def _realised(graph: Graph, isa: Isa) -> list[Realisation]:
+    """The kernels of each node; equal nodes, such as those of equal layers, are realised once."""
+    known: dict[Graph, Realisation] = {}
+    parts: list[Realisation] = []
+    for node in graph.nodes:
+        body = body_of(node)
+        if body not in known:
+            known[body] = realise_graph(body, isa, node.source)
+        parts.append(known[body])
+    return parts
 
 
 def _constant(content: bytes) -> Storage:

@@ -101,7 +101,12 @@ class Realisation:
 
 def supported_ops() -> frozenset[str]:
     """The ops of the registry that the engine runs."""
-    return frozenset(name for name in REGISTRY if name in STRUCTURAL or supports(name))
+    return frozenset(filter(is_supported, REGISTRY))
+
+
+def is_supported(name: str) -> bool:
+    """Whether the engine runs the op of this name."""
+    return name in STRUCTURAL or supports(name)
 
 
 def realise(node: Node, isa: Isa) -> Realisation:
@@ -115,7 +120,7 @@ def realise(node: Node, isa: Isa) -> Realisation:
 def realise_graph(graph: Graph, isa: Isa, source: Source | None = None) -> Realisation:
     """As `realise`, for a graph that stands for one node; the operands are its inputs."""
     for node in graph.nodes:
-        if node.op.name not in supported_ops():
+        if not is_supported(node.op.name):
             why = UNSUPPORTED.get(node.op.name, "it has no rule for it")
             raise unsupported(ENGINE, node.op.name, why, node.source or source)
     if not all(prod(sizes_of(value)) for value in graph.outputs):

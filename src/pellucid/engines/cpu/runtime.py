@@ -10,9 +10,9 @@ import ctypes
 from dataclasses import dataclass
 from typing import Any
 
-from pellucid.engines.base import Storage
+from pellucid.engines.base import Launches, MemoryNeed, Storage, layout
 from pellucid.engines.cpu.pool import Step, Steps, pool
-from pellucid.engines.cpu.storage import allocate
+from pellucid.engines.cpu.storage import allocate, block_bytes
 from pellucid.engines.llvm.jit import Code
 from pellucid.engines.loops.ir import Kernel
 from pellucid.ir.graph import Graph, Node, TensorType
@@ -24,7 +24,8 @@ from pellucid.passes.memory import MemoryPlan
 class Launched:
     """One step as it is explained: the kernel, the LLVM IR it became, how it is shared out.
 
-    `node` is whose work it does: a node of the graph, or one made up for a copy.
+    `node` is whose work it does: a node of the graph, or one made up for a copy. `moved_bytes` are
+    its operands and results, each whole.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Launched:
     llvm: str
     tasks: int
     node: Node
+    moved_bytes: int
 
 
 class CpuFrame:
@@ -64,9 +66,29 @@ class CpuExecutable:
         self.inputs: tuple[TensorType, ...] = tuple(value.tensor for value in graph.inputs)
         self.outputs: tuple[TensorType, ...] = tuple(value.tensor for value in graph.outputs)
         self._steps = Steps(steps)
+        self._scratch = max((step.scratch_bytes for step in steps), default=0)
         self._code = code
         self._constants = constants
         self._frames: list[CpuFrame] = []
+
+    @property
+    def memory(self) -> MemoryNeed:
+        """What a call takes, to the byte."""
+        arena = self.plan.arena_bytes
+        return MemoryNeed(
+            arena=block_bytes(arena) if arena else 0,
+            outputs=tuple(block_bytes(layout(type).nbytes) for type in self.outputs),
+            constants=sum(constant.nbytes for constant in self._constants),
+            scratch=self._scratch,
+            held=self.plan.held,
+        )
+
+    @property
+    def launches(self) -> Launches:
+        """What a call launches and moves."""
+        kernels = len({one.llvm for one in self.launched})
+        moved = sum(one.moved_bytes for one in self.launched)
+        return Launches(len(self.launched), kernels, moved)
 
     def lease(self) -> CpuFrame:
         """A frame; one that was released is used again."""

@@ -1,14 +1,18 @@
 """Where does the CPU engine's memory come from? From freed blocks of the same size, else anew.
 
 Results come and go at each step with the same sizes, so a block that was let go of is kept for the
-next request of its size; asking the operating system each time would cost page faults.
+next request of its size; asking the operating system each time would cost page faults. How many
+bytes are held, `live_bytes`, and were at most, `metered`, follows from the blocks that there are
+and those that are free: giving and taking back need not count.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -25,6 +29,13 @@ KEPT_SMALL: Final = 256
 assert ALIGNMENT == 64, "small sizes are rounded up by a mask"
 
 
+@dataclass(slots=True)
+class Meter:
+    """The most bytes that were held at once since the measurement began."""
+
+    peak: int
+
+
 class BlockPool:
     """Freed blocks by size. Those of small blocks are popped and appended to, without a lock."""
 
@@ -34,21 +45,28 @@ class BlockPool:
     def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
         self.limit = kept_bytes
         self.kept = 0
+        # The bytes of all blocks that there are, in use or free.
+        self.made = 0
+        self.meters: list[Meter] = []
         self.free: dict[int, list[tuple[int, object]]] = {}
         # A collection of garbage may free a block while this very thread holds the lock.
         self._lock = threading.RLock()
 
     def allocate(self, nbytes: int) -> Storage:
         """A block of at least this many bytes, aligned; raises MemoryError."""
-        size = (nbytes + 63) & -64 if 0 < nbytes <= SMALL else _rounded(nbytes)
+        size = (nbytes + 63) & -64 if 0 < nbytes <= SMALL else block_bytes(nbytes)
         try:
             address, owner = self.free[size].pop()
         except (KeyError, IndexError):
-            return _fresh(size)
-        if size > SMALL:
-            with self._lock:
-                self.kept -= size
-        return Block(address, size, owner)
+            block = self._fresh(size)
+        else:
+            if size > SMALL:
+                with self._lock:
+                    self.kept -= size
+            block = Block(address, size, owner)
+        if self.meters:
+            self._read_meters()
+        return block
 
     def take_back(self, size: int, address: int, owner: object) -> None:
         """Keep a block for the next request of its size, as long as there is room."""
@@ -58,15 +76,55 @@ class BlockPool:
         if size > self.small:
             with self._lock:
                 if self.kept + size > self.limit:
+                    self.made -= size
                     return
                 self.kept += size
         elif len(blocks) >= self.kept_small:
+            with self._lock:
+                self.made -= size
             return
         blocks.append((address, owner))
+
+    @property
+    def live_bytes(self) -> int:
+        """The bytes of the blocks that somebody holds; right while no other thread is at work."""
+        return self.made - sum(size * len(blocks) for size, blocks in list(self.free.items()))
 
     def renew_after_fork(self) -> None:
         """In a forked child: whoever held the lock is not here any more."""
         self._lock = threading.RLock()
+
+    def _fresh(self, size: int) -> Storage:
+        try:
+            memory = np.empty(size + ALIGNMENT, np.uint8)
+        except MemoryError:
+            raise MemoryError(f"no memory for {size} bytes") from None
+        with self._lock:
+            self.made += size
+        start = memory.ctypes.data
+        return Block(start + -start % ALIGNMENT, size, memory)
+
+    def _read_meters(self) -> None:
+        live = self.live_bytes
+        for meter in self.meters:
+            meter.peak = max(meter.peak, live)
+
+
+def block_bytes(nbytes: int) -> int:
+    """The size of the block that a request for so many bytes gets; raises MemoryError.
+
+    Up to 4096 bytes it is rounded up to 64. Larger requests that differ by little share a size, for
+    which at most 1/8 is added.
+
+    >>> block_bytes(1), block_bytes(4096), block_bytes(4097), block_bytes(1_000_000)
+    (64, 4096, 4608, 1048576)
+    """
+    if nbytes <= SMALL:
+        return max(ALIGNMENT, (nbytes + 63) & -64)
+    if nbytes > MOST_BYTES:
+        raise MemoryError(f"no memory for {nbytes} bytes")
+    step = 1 << (nbytes.bit_length() - 4)
+    return -(-nbytes // step) * step
 
 
 _pool = BlockPool()
@@ -86,20 +144,28 @@ class Block(Storage):
             _take_back(self.nbytes, self.address, owner)
 
 
-def _rounded(nbytes: int) -> int:
-    """A size for large requests; those that differ by little share one: at most 1/8 is lost."""
-    if nbytes <= SMALL:
-        return ALIGNMENT
-    if nbytes > MOST_BYTES:
-        raise MemoryError(f"no memory for {nbytes} bytes")
-    step = 1 << (nbytes.bit_length() - 4)
-    return -(-nbytes // step) * step
+def live_bytes() -> int:
+    """The bytes of this engine's memory that somebody holds: Tensors, cells, arenas, constants.
+
+    Memory that was borrowed from others does not count, nor does what kernels use as scratch.
+    """
+    return _pool.live_bytes
 
 
-def _fresh(size: int) -> Storage:
+@contextmanager
+def metered() -> Generator[Meter]:
+    """Measure the most bytes that are held at once inside.
+
+    >>> with metered() as meter:
+    ...     before = live_bytes()
+    ...     del [allocate(100), allocate(100)][:]
+    >>> meter.peak - before
+    256
+    """
+    meter = Meter(_pool.live_bytes)
+    _pool.meters.append(meter)
     try:
-        block = np.empty(size + ALIGNMENT, np.uint8)
-    except MemoryError:
-        raise MemoryError(f"no memory for {size} bytes") from None
-    start = block.ctypes.data
-    return Block(start + -start % ALIGNMENT, size, block)
+        yield meter
+    finally:
+        # By identity: meters that read the same are equal.
+        _pool.meters[:] = [other for other in _pool.meters if other is not meter]

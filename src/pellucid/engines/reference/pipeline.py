@@ -7,7 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.engines.base import ALIGNMENT, Frame, Layout, Storage, array_at, layout
+from pellucid.core.error import DeviceError
+from pellucid.engines.base import (
+    ALIGNMENT,
+    Frame,
+    Launches,
+    Layout,
+    MemoryNeed,
+    Storage,
+    array_at,
+    layout,
+)
 from pellucid.ir.graph import Graph
 from pellucid.ops.control import evaluate
 from pellucid.ops.define import Op
@@ -42,6 +52,16 @@ class ReferenceExecutable:
         self.graph = graph
         self.inputs = tuple(value.tensor for value in graph.inputs)
         self.outputs = tuple(value.tensor for value in graph.outputs)
+
+    @property
+    def memory(self) -> MemoryNeed:
+        """NumPy takes memory as it goes: nothing is planned. Raises DeviceError."""
+        raise _not_here("memory: the engine 'reference' does not plan it")
+
+    @property
+    def launches(self) -> Launches:
+        """NumPy computes op by op: there are no kernels. Raises DeviceError."""
+        raise _not_here("launches: the engine 'reference' has no kernels")
 
     def lease(self) -> ReferenceFrame:
         """A frame; it holds nothing but the addresses."""
@@ -79,6 +99,10 @@ class ReferenceEngine:
     def compile(self, graph: Graph, donate: Mapping[int, int]) -> ReferenceExecutable:
         """Nothing is compiled; the graph is kept."""
         return ReferenceExecutable(graph)
+
+
+def _not_here(why: str) -> DeviceError:
+    return DeviceError(f"{why}\n  ask elsewhere with `with pellucid.device('cpu'):`")
 
 
 def make_engine() -> ReferenceEngine:
