@@ -46,7 +46,8 @@ from pellucid.engines.llvm.target import SSE2, Isa, host_isa
 from pellucid.engines.llvm.text import Module
 from pellucid.engines.llvm.tiling import Cut, cut
 from pellucid.engines.llvm.types import I64, NULL, PTR, VOID, constant
-from pellucid.engines.loops.build import ScatteredAxes, draft
+from pellucid.engines.loops.build import draft
+from pellucid.engines.loops.contracted import ScatteredAxes
 from pellucid.engines.loops.generic import generalise
 from pellucid.engines.loops.into import draft_into, draft_sort
 from pellucid.engines.loops.ir import Axis, Kernel

@@ -28,7 +28,8 @@ from pellucid.engines.llvm.contract import contraction_cut
 from pellucid.engines.llvm.elementwise import supports
 from pellucid.engines.llvm.lower import lower
 from pellucid.engines.llvm.target import Isa
-from pellucid.engines.loops.build import ScatteredAxes, Strides, draft, sizes_of
+from pellucid.engines.loops.build import Strides, draft, sizes_of
+from pellucid.engines.loops.contracted import ScatteredAxes
 from pellucid.engines.loops.hold import hold
 from pellucid.engines.loops.into import draft_into, draft_sort
 from pellucid.engines.loops.ir import Axis, Kernel, Sort, nested, scratch_bytes

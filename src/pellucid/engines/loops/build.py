@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, Final, Literal, cast
 
 from pellucid.core.dtype import DType, bool_, int64
 from pellucid.core.shape import static_shape
 from pellucid.engines.loops import windows
+from pellucid.engines.loops.contracted import merged_axes, one_axis
 from pellucid.engines.loops.ir import (
     Accumulator,
     Affine,
@@ -126,14 +126,6 @@ def whole_shape(graph: Graph) -> tuple[int, ...]:
 def sizes_of(value: Value) -> tuple[int, ...]:
     """The shape of a value, all of whose sizes are known."""
     return static_shape(value.shape, "a kernel with fixed sizes")
-
-
-class ScatteredAxes(Exception):
-    """An operand (0: lhs, 1: rhs) of a contraction has its contracted axes apart in memory."""
-
-    def __init__(self, side: int) -> None:
-        super().__init__(side)
-        self.side = side
 
 
 Pieces = tuple[tuple[int, ...], ...]
@@ -459,26 +451,9 @@ def _contraction(writer: Writer, node: Node, value: Value, where: Where) -> str:
         loads.append(writer.view(operand, index))
     result = writer.name("s")
     wide = accumulation_dtype(value.dtype)
-    writer.lines.append(_one_axis(Contract(result, wide, axes, *loads)))
+    writer.lines.append(one_axis(Contract(result, wide, axes, *loads)))
     narrow = Apply("cast", (result,))
     return result if wide is value.dtype else writer.let(value.dtype, narrow)
-
-
-def _one_axis(contract: Contract) -> Contract:
-    """The contraction with one axis k for all; raises ScatteredAxes where they cannot be."""
-    axes = contract.axes
-    loads: list[Load] = []
-    for side, load in enumerate((contract.lhs, contract.rhs)):
-        steps = [cast(int, load.index.coefficient(axis.name)) for axis in axes]
-        sizes = [cast(int, axis.extent) for axis in axes]
-        dense = [steps[-1] * math.prod(sizes[at + 1 :]) for at in range(len(axes))]
-        if steps != dense:
-            raise ScatteredAxes(side)
-        names = {axis.name for axis in axes}
-        others = Affine(tuple(t for t in load.index.terms if t[0] not in names), load.index.offset)
-        loads.append(Load(load.buffer, plus(others, variable("k", steps[-1] if axes else 0))))
-    count = math.prod(cast(int, axis.extent) for axis in axes)
-    return Contract(contract.name, contract.dtype, (Axis("k", count),), *loads)
 
 
 def _convolution(writer: Writer, node: Node, value: Value, where: Where) -> str:
@@ -495,7 +470,7 @@ def _convolution(writer: Writer, node: Node, value: Value, where: Where) -> str:
     result, wide = writer.name("s"), accumulation_dtype(value.dtype)
     axes = (inside[-1], *inside[:-1]) if _channels_first(node, window) else inside
     contract = Contract(result, wide, axes, left, writer.view(rhs, right))
-    writer.lines.append(_merged_axes(contract))
+    writer.lines.append(merged_axes(contract))
     narrow = Apply("cast", (result,))
     return result if wide is value.dtype else writer.let(value.dtype, narrow)
 
@@ -518,34 +493,6 @@ def _seen(writer: Writer, node: Node, place: Place, at: Place) -> Place:
     elif groups > 1:
         channel = plus(times(group, sizes_of(rhs)[-2]), channel)
     return (batch, *positions, channel)
-
-
-def _merged_axes(contract: Contract) -> Contract:
-    """The contraction over as few axes as can be; raises ScatteredAxes if rhs has no one step."""
-    loads, kept = [contract.lhs, contract.rhs], list[Axis]()
-    for inner in contract.axes:
-        outer = kept[-1] if kept else None
-        steps = [cast(int, load.index.coefficient(inner.name)) for load in loads]
-        size = cast(int, inner.extent)
-        if outer is None or any(
-            load.index.coefficient(outer.name) != size * step
-            for load, step in zip(loads, steps, strict=True)
-        ):
-            kept.append(inner)
-            continue
-        gone = {outer.name}
-        loads = [Load(load.buffer, _without(load.index, gone)) for load in loads]
-        kept[-1] = Axis(inner.name, size * cast(int, outer.extent))
-    for outer, inner in pairwise(kept):
-        step = cast(int, loads[1].index.coefficient(inner.name)) * cast(int, inner.extent)
-        if loads[1].index.coefficient(outer.name) != step:
-            raise ScatteredAxes(1)
-    axes = tuple(kept) or (Axis("k", 1),)
-    return Contract(contract.name, contract.dtype, axes, *loads)
-
-
-def _without(index: Affine, names: set[str]) -> Affine:
-    return Affine(tuple(term for term in index.terms if term[0] not in names), index.offset)
 
 
 def _reduce(writer: Writer, node: Node, value: Value, where: Where) -> str:
