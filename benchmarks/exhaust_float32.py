@@ -261,8 +261,8 @@ in float64 by `python benchmarks/exhaust_float32.py`, which also wrote this page
 always. The bound is what the op's card promises. NaN, infinities and the signs of zeros were right
 at every input. Where avx512 is named, code for avx2 gave the same bits at every input.
 
-erf, erfc and the gamma functions are compared with their own float64 kernels, and with the reference
-at every 8,191st input and wherever they seem to be off by more than 0.505.
+erf, erfc and the gamma functions are compared with their own float64 kernels, and with the
+reference at every 8,191st input and wherever they seem to be off by more than 0.505.
 
 What other dtypes promise stands in the [table of ops](ops.md).
 
