@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -29,29 +28,6 @@ def test_equal_types_share_one_executable():
         run(pe.ones((2,)))
     assert sum(map(len, run.entries.values())) == 1
     assert not run.why
-
-
-@pytest.mark.parametrize("enabled", [True, False])
-def test_garbage_is_collected_after_a_compilation_as_before(enabled: bool):
-    seen = []
-
-    def function(x: pe.Tensor) -> pe.Tensor:
-        seen.append(gc.isenabled())
-        if x.shape == (3,):
-            raise ArithmeticError
-        return pe.jit(lambda x: x + 1.0)(x)
-
-    before = gc.isenabled()
-    (gc.enable if enabled else gc.disable)()
-    try:
-        run = pe.jit(function)
-        run(pe.ones((2,)))
-        with pytest.raises(ArithmeticError):
-            run(pe.ones((3,)))
-        assert gc.isenabled() is enabled
-        assert seen == [False, False]
-    finally:
-        (gc.enable if before else gc.disable)()
 
 
 def test_another_shape_dtype_or_structure_compiles_again_and_says_why():

@@ -14,12 +14,10 @@ still is what it was. `why` says what did not fit when a function was traced aga
 from __future__ import annotations
 
 import functools
-import gc
 import threading
 import time
 import types
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, cast
 
 from pellucid.core import tree
@@ -157,7 +155,7 @@ class Jit:
         return None
 
     def _compile(self, leaves: list[Any], treedef: tree.TreeDef, key: Key) -> Compiled:
-        with _tracing, _without_collection():
+        with _tracing:
             # Another thread may have been here first.
             entry = self._find(key)
             if entry is not None:
@@ -244,21 +242,6 @@ def jit(function: Function | None = None, *, static: Any = ()) -> Any:
 def spec(shape: tuple[int, ...], dtype: Any) -> Spec:
     """The type of an array argument, for `jit(f).compile(...)`."""
     return Spec(TensorType(as_dtype(dtype), tuple(shape)))
-
-
-@contextmanager
-def _without_collection() -> Generator[None]:
-    """Let Python look for garbage later: compiling makes many objects, nearly all of which live on.
-
-    Looking through them again and again was a quarter of the time of a compilation.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class _Static:
