@@ -20,7 +20,7 @@ from pellucid.ops.elementwise import add, exp, less, maximum, mul, neg, select, 
 from pellucid.ops.movement import broadcast, full, full_like, iota, reshape, transpose
 from pellucid.ops.random import random_bits
 from pellucid.ops.reduce import max_, sum_
-from pellucid.passes.fuse import fuse
+from pellucid.passes.fuse import BUFFERS, fuse
 from pellucid.passes.pipeline import clean
 from pellucid.transforms.vjp import vjp
 from tests.graphs import random_graph, same_bits
@@ -358,6 +358,18 @@ def test_what_is_cheap_is_made_again_and_not_stored():
         "dot_general",
         "contract(dot_general add tanh mul)",
     ]
+
+
+def test_a_product_does_not_make_again_what_depends_on_places():
+    # What follows a product reads constants and broadcasts alone: no iota comes into it.
+    def function(x, w):
+        place = iota(dtype=float32, shape=x.shape, axis=1)
+        h = mul(x, place)
+        return mul(dot(h, w), add(h, place))
+
+    fused = fuse(graph_of(function, (9, 9), (9, 9)))
+    assert obeys_the_spec(fused, BUFFERS)
+    assert kernels(fused) == ["loop(mul add)", "contract(dot_general mul)"]
 
 
 def test_what_costs_more_than_its_bytes_is_stored():

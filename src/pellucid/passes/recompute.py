@@ -17,7 +17,7 @@ from pellucid.core.shape import is_static
 from pellucid.core.shape import static_shape as sizes_of
 from pellucid.ir.graph import Node, TensorType, Value
 from pellucid.ops.define import lookup
-from pellucid.passes.groups import Edge, Group, Plan, kind_of
+from pellucid.passes.groups import Edge, Group, Plan, kind_of, reads_plainly
 from pellucid.passes.rows import is_row
 
 STEPS_PER_BYTE: Final = 4
@@ -37,7 +37,7 @@ def recompute(plan: Plan) -> None:
         for value in plan.results(group):
             if _is_only_read_in_place(plan, group, value):
                 way = _way(plan, group, value)
-                if way is not None and _pays(plan, value, way):
+                if way is not None and _fits(plan, value, way) and _pays(plan, value, way):
                     plan.make_again(value, way.nodes, way.leaves)
 
 
@@ -56,14 +56,8 @@ def _is_only_read_in_place(plan: Plan, group: Group, value: Value) -> bool:
     if not is_static(value.shape):
         return False
     for edge in plan.uses[value]:
-        reader = plan.group_of[edge.user]
-        if reader is group:
-            continue
-        if (
-            edge.moved
-            or reader.kind == "other"
-            or kind_of(edge.user) not in ("elementwise", "reduce")
-        ):
+        inside = plan.group_of[edge.user] is group
+        if not inside and (edge.moved or kind_of(edge.user) not in ("elementwise", "reduce")):
             return False
     return True
 
@@ -101,6 +95,18 @@ def _is_stored(plan: Plan, group: Group, stored: set[Value], edge: Edge, value: 
     return outside or edge.value in stored or (small and is_row(edge.value, group))
 
 
+def _fits(plan: Plan, value: Value, way: _Way) -> bool:
+    """Whether all readers stay kernels of their kind, with buffers in the budget."""
+    leaves = {edge.value for edge in way.leaves}
+    for reader in {plan.group_of[edge.user] for edge in plan.uses[value]} - {plan.maker(value)}:
+        if reader.kind == "contract" and not all(reads_plainly(plan, n) for n in way.nodes):
+            return False
+        read = {edge.value for edge in plan.reads(reader)} - {value}
+        if len(read | leaves) + len(plan.results(reader)) > plan.budget:
+            return False
+    return True
+
+
 def _pays(plan: Plan, value: Value, way: _Way) -> bool:
     """Whether the bytes that are saved are worth the steps, for one element."""
     group = plan.maker(value)
@@ -110,11 +116,6 @@ def _pays(plan: Plan, value: Value, way: _Way) -> bool:
     for reader in readers:
         read = {edge.value for edge in plan.reads(reader)}
         saved += _bytes(value) - sum(_bytes(leaf) for leaf in large - read)
-        if (
-            len(read | {edge.value for edge in way.leaves}) + len(plan.results(reader))
-            > plan.budget + 1
-        ):
-            return False
     elements = _bytes(value) // value.dtype.bytes
     steps = sum(_steps(node) for node in way.nodes) * len(readers)
     return steps * elements <= saved * STEPS_PER_BYTE
