@@ -94,7 +94,8 @@ class _Assembly:
         for copy in self.plan.before:
             self.copy(copy)
         for number, (node, part) in enumerate(zip(self.graph.nodes, parts, strict=True)):
-            self.node(node, number, part)
+            if self.graph.results[number][0] not in self.plan.views:
+                self.node(node, number, part)
         for copy in self.plan.after:
             self.copy(copy)
         add_stage("code", self.text, "engines/cpu/pipeline", time.perf_counter() - start)
@@ -178,7 +179,8 @@ class _Assembly:
         """The table entry and the offset in bytes at which a place lies."""
         if place.kind == "arena":
             return self.arena, place.offset
-        return place.index + (len(self.graph.inputs) if place.kind == "output" else 0), 0
+        first = len(self.graph.inputs) if place.kind == "output" else 0
+        return place.index + first, place.offset
 
     def text(self) -> str:
         """The launches, one a line: for which node of the graph, and of which kernel below."""
