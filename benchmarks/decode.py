@@ -2,7 +2,8 @@
 
 The model of `transformer_step` (four layers, width 256, 4 heads, 8192 words) writes 128 tokens, one
 sequence, each the likeliest one after what was there. Keys and values of earlier tokens are kept
-for all 128 places; torch eager alone looks at those that are filled. The tokens are the same.
+in room for all 128. pellucid and torch eager look at the filled places alone and write in place,
+the others at all places through a mask. The tokens are the same.
 """
 
 from __future__ import annotations
@@ -84,11 +85,9 @@ class Writer(nn.Module):
         query, key, value = (
             layers[name](x).reshape((self.s.heads, 1, -1)) for name in ("query", "key", "value")
         )
-        places = pe.arange(self.s.context)
-        newest = (places == self.at).reshape((1, -1, 1))
         for cell, new in ((keys, key), (values, value)):
-            cell.assign(pe.where(newest, new, cell))
-        seen = nn.attention(query, keys, values, mask=places <= self.at)
+            cell.assign(pe.dynamic_update_slice(cell, new, (0, self.at, 0)))
+        seen = nn.attention(query, keys, values, lengths=self.at + 1)
         return layers["output"](seen.reshape((1, 1, -1)))
 
 

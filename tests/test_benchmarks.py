@@ -84,6 +84,7 @@ def test_a_peer_that_is_missing_is_named_with_the_way_to_have_it():
     assert "pip install 'mlx[cpu]'" in skipped["mlx"]
 
 
+@pytest.mark.slow
 def test_a_report_has_times_traffic_and_limits(tmp_path: Path):
     kept = tmp_path / "found.json"
     words = ("--tiny", "--threads", "1", "--seconds", "0.01", "--starts", "0", "--no-memory")
