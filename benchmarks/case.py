@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.measure import in_turns, plan_turns
 from benchmarks.peak import peak_rate, triad_rate
-from benchmarks.peers import Call, why_missing
+from benchmarks.peers import Call, import_library, why_missing
 
 PATIENCE = 10
 """A peer that takes so many times as long as pellucid is timed in a few rounds only."""
@@ -148,10 +148,11 @@ def traffic_of(work: Work) -> dict[str, int]:
 def footprint(case: Case, name: str) -> dict[str, float]:
     """By how many bytes the process grows at most while one contender makes and repeats its work.
 
-    Raises SystemExit where it cannot be made here.
+    What it takes to compile counts too. Nothing where it cannot be made here.
     """
     makers = {"pellucid": lambda: case.pellucid(True), **case.peers}
     # What the libraries themselves take is no part of it.
+    import_library(name)
     before = resident()
     made, skipped = make_all({name: makers[name]})
     if skipped:

@@ -5,10 +5,12 @@ A builder imports its library itself, so that one that is not installed is named
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +38,22 @@ PEERS = {
     "mlx": Peer("'mlx[cpu]'", "its wheel has a reference BLAS"),
     "numpy": Peer("numpy"),
 }
+
+
+MODULES = {
+    "pellucid": ("llvmlite.binding",),
+    "onnxruntime": ("onnxruntime", "onnx", "torch"),
+    "mlx": ("mlx.core",),
+}
+"""What a contender imports when it is made, where that is not the library alone."""
+
+
+def import_library(name: str) -> None:
+    """Import what a contender is made with, where it is installed."""
+    library = library_of(name)
+    for module in MODULES.get(library, (library,)):
+        with suppress(ImportError):
+            importlib.import_module(module)
 
 
 def library_of(name: str) -> str:
