@@ -1,233 +1,100 @@
-"""How fast are matrix products, beside torch.matmul and beside what the machine can do at most?
+"""How fast are matrix products, of squares, of a perceptron's shapes, and of a single row?
 
-    scripts/bench products [--rounds 15] [--threads 1 2]
-
-Shapes are those of a 784-512-512-10 perceptron at batch 128, forward and backward, and squares.
-Layouts name lhs and rhs: N is row-major, T the transpose of a row-major matrix. Both are called in
-turns in one run; a time is the best of the rounds, which a busy machine disturbs least, of one
-thread its CPU time, and `spread` is the median over the best. `peak` is a loop of multiply-adds
-that touches no memory.
+Layouts name lhs and rhs: N is row-major, T the transpose of a row-major matrix. pellucid's eager
+call is the kernel that serves all sizes, its compiled one is made for these.
 """
 
 from __future__ import annotations
 
-import argparse
-import ctypes
-import statistics
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
-import torch
 
-from benchmarks.peak import peak_rate
-from pellucid.core.dtype import float32
-from pellucid.engines.cpu.pool import Pool, Step, Steps
-from pellucid.engines.llvm import jit
-from pellucid.engines.llvm.product import define_product
-from pellucid.engines.llvm.target import host_isa
-from pellucid.engines.llvm.text import Module
-from pellucid.engines.llvm.tiling import (
-    Param,
-    ProductSpec,
-    Size,
-    Strides,
-    choose_tiling,
-    cut,
-    static_cut,
+import pellucid as pe
+from benchmarks.case import Call, Case, Work
+from benchmarks.peers import (
+    jax_forward,
+    mlx_forward,
+    onnx_forward,
+    tinygrad_forward,
+    torch_forward,
 )
 
 SHAPES = (
+    *(("NN", size, size, size) for size in (64, 128, 256, 512, 1024, 2048)),
     ("NN", 128, 784, 512),
-    ("NN", 128, 512, 512),
     ("NT", 128, 512, 512),
     ("TN", 784, 128, 512),
-    ("TN", 512, 128, 512),
     ("NN", 128, 512, 10),
-    ("NT", 128, 10, 512),
     ("TN", 512, 128, 10),
     ("NN", 1, 784, 512),
     ("NT", 1, 784, 512),
     ("NN", 512, 784, 1),
     ("NN", 64, 9216, 128),
-    ("NT", 64, 128, 9216),
     ("TN", 9216, 64, 128),
     ("NN", 512, 768, 3072),
-    *(("NN", size, size, size) for size in (64, 128, 256, 512, 1024, 2048)),
 )
-WORK = 5e8
-"""Multiplications of one timed run: small products are repeated."""
+"""Layout, m, k and n."""
 
-PAUSE = 0.02
-"""Seconds before each timed run."""
+Shape = tuple[str, int, int, int]
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A product's operands and result."""
-
-    layout: str
-    lhs: np.ndarray[Any, Any]
-    rhs: np.ndarray[Any, Any]
-    out: np.ndarray[Any, Any]
-
-    @property
-    def work(self) -> int:
-        """The number of multiplications."""
-        return self.lhs.shape[0] * self.lhs.shape[1] * self.rhs.shape[1]
-
-    def __str__(self) -> str:
-        m, k, n = *self.lhs.shape, self.rhs.shape[1]
-        return f"{self.layout} {m:4} x{k:5} x{n:5}"
+def cases(tiny: bool) -> tuple[Case, ...]:
+    """Each shape."""
+    return tuple(map(case_of, (("NN", 3, 4, 5), ("NT", 1, 4, 5)) if tiny else SHAPES))
 
 
-def main() -> None:
-    """Time every shape and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    arguments = parser.parse_args()
-    isa = host_isa()
-    peak = peak_rate() * 1e-9
-    print(f"{isa.name}: {peak:.0f} GFLOP/s a core at most; torch {torch.__version__}")
-    print("layout m x k x n      threads  static  generic    torch   torch/static  of peak  spread")
-    pool = Pool(max(arguments.threads))
-    for shape in SHAPES:
-        problem = make_problem(*shape)
-        for threads in arguments.threads:
-            report(problem, pool, threads, arguments.rounds, peak)
+def case_of(shape: Shape) -> Case:
+    layout, m, k, n = shape
+    return Case(
+        f"product {layout} {m}x{k}x{n}",
+        f"({m}, {k}) @ ({k}, {n}), {layout}",
+        lambda given: in_pellucid(shape),
+        {
+            "pellucid eager": lambda: in_pellucid_eager(shape),
+            "torch eager": lambda: torch_forward(*in_torch(shape)),
+            "jax.jit": lambda: jax_forward(function(shape), *operands(shape)),
+            "onnxruntime": lambda: onnx_forward(*in_torch(shape)),
+            "mlx": lambda: mlx_forward(function(shape), *operands(shape)),
+            "tinygrad": lambda: tinygrad_forward(function(shape), *operands(shape)),
+            "numpy": lambda: in_numpy(shape),
+        },
+    )
 
 
-def make_problem(layout: str, m: int, k: int, n: int) -> Problem:
-    """Random operands that lie as `layout` says."""
+@cache
+def operands(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+    """What lies in memory, before it is turned."""
+    layout, m, k, n = shape
     rng = np.random.default_rng(0)
-
-    def matrix(rows: int, columns: int, transposed: bool) -> np.ndarray[Any, Any]:
-        shape = (columns, rows) if transposed else (rows, columns)
-        array = rng.standard_normal(shape, np.float32)
-        return array.T if transposed else array
-
-    lhs, rhs = matrix(m, k, layout[0] == "T"), matrix(k, n, layout[1] == "T")
-    return Problem(layout, lhs, rhs, np.zeros((m, n), np.float32))
+    lhs, rhs = ((k, m) if layout[0] == "T" else (m, k)), ((n, k) if layout[1] == "T" else (k, n))
+    return rng.standard_normal(lhs, np.float32), rng.standard_normal(rhs, np.float32)
 
 
-def report(problem: Problem, pool: Pool, threads: int, rounds: int, peak: float) -> None:
-    """Time one product on so many threads, ours and torch in turns, and print a line."""
-    torch.set_num_threads(threads)
-    lhs, rhs = (torch.from_numpy(array) for array in (problem.lhs, problem.rhs))
-    out = torch.zeros(problem.out.shape)
-    contestants = (
-        static_product(problem, pool, threads),
-        generic_product(problem, pool, threads),
-        lambda: torch.matmul(lhs, rhs, out=out),
-    )
-    times: tuple[list[float], ...] = ([], [], [])
-    repeats = max(1, int(WORK / problem.work))
-    for _ in range(rounds):
-        for run, found in zip(contestants, times, strict=True):
-            found.append(seconds(run, repeats, threads))
-    np.testing.assert_allclose(problem.out, out.numpy(), atol=2e-3)
-    static, generic, peer = (min(found) for found in times)
-    share = 2e-9 * problem.work / static / peak / threads
-    spread = statistics.median(times[0]) / static
-    print(
-        f"{problem}    {threads}   {1e6 * static:8.1f} {1e6 * generic:8.1f} {1e6 * peer:8.1f}"
-        f"   {peer / static:10.2f}   {share:8.0%}   {spread:5.2f}",
-        flush=True,
-    )
+def function(shape: Shape) -> Any:
+    """The product of what lies in memory, of arrays of any library."""
+    first, second = (letter == "T" for letter in shape[0])
+    return lambda x, y: (x.T if first else x) @ (y.T if second else y)
 
 
-def seconds(run: Callable[[], object], repeats: int, threads: int = 1) -> float:
-    """The mean time of `repeats` calls: on one thread of its CPU, else by the clock."""
-    clock = time.thread_time if threads == 1 else time.perf_counter
-    # Threads of the one before may spin a while for more work, and would take a core from this one.
-    time.sleep(PAUSE)
-    for _ in range(repeats // 3 + 1):
-        run()
-    start = clock()
-    for _ in range(repeats):
-        run()
-    return (clock() - start) / repeats
+def in_pellucid(shape: Shape) -> Work:
+    return Work(pe.jit(function(shape)), tuple(map(pe.asarray, operands(shape))))
 
 
-def static_product(problem: Problem, pool: Pool, threads: int) -> Callable[[], None]:
-    """A call of the kernel made for this very product."""
-    sizes = problem.lhs.shape[0], problem.rhs.shape[1], problem.lhs.shape[1]
-    spec = ProductSpec(float32, (), *sizes, *map(_strides, (problem.lhs, problem.rhs, problem.out)))
-    operands = (problem.lhs, problem.rhs)
-    if spec.n == 1 and spec.m != 1:
-        spec, operands = spec.flipped(), (problem.rhs, problem.lhs)
-    tiling = choose_tiling(spec, host_isa())
-    code = compile_product(spec, tiling)
-    made = static_cut(spec, tiling)
-    launch = (made.tasks, made.tasks_per_thread, made.scratch_bytes)
-    return launcher(pool, threads, code, (*operands, problem.out), (), launch)
+def in_pellucid_eager(shape: Shape) -> Call:
+    x, y = map(pe.asarray, operands(shape))
+    product = function(shape)
+    return lambda: product(x, y)
 
 
-def generic_product(problem: Problem, pool: Pool, threads: int) -> Callable[[], None]:
-    """A call of the kernel that serves all sizes."""
-    numbers: list[int] = []
+def in_torch(shape: Shape) -> tuple[Any, ...]:
+    import torch
 
-    def parameter(size: int) -> Param:
-        numbers.append(size)
-        return Param(len(numbers) - 1)
-
-    def stride(size: Size) -> Size:
-        assert isinstance(size, int), "the strides of an array are numbers"
-        return 1 if size == 1 else parameter(size)
-
-    known = [_strides(array) for array in (problem.lhs, problem.rhs, problem.out)]
-    m, n, k = problem.lhs.shape[0], problem.rhs.shape[1], problem.lhs.shape[1]
-    strides = [Strides((), stride(s.first), stride(s.second)) for s in known]
-    # One row is a kernel of its own: its tile is one row high.
-    rows = 1 if m == 1 else parameter(m)
-    spec = ProductSpec(float32, (), rows, parameter(n), parameter(k), *strides)
-    if spec.out.second != 1:
-        spec = ProductSpec(float32, (), rows, 1, spec.k, *strides)
-    tiling = choose_tiling(spec, host_isa(), parameter(0), parameter(0))
-    made = cut(float32, tiling, 1, m, n, k)
-    numbers[-2:] = made.block, made.group
-    code = compile_product(spec, tiling)
-    arrays = (problem.lhs, problem.rhs, problem.out)
-    launch = (made.tasks, made.tasks_per_thread, made.scratch_bytes)
-    return launcher(pool, threads, code, arrays, tuple(numbers), launch)
+    return function(shape), *map(torch.from_numpy, operands(shape))
 
 
-def compile_product(spec: ProductSpec, tiling: Any) -> jit.Code:
-    """Machine code for a product that stores its result."""
-    module = Module(host_isa())
-    define_product(module, "product", spec, tiling)
-    return jit.load(jit.compile_text(module.text(), host_isa()), ["product"])
-
-
-def launcher(
-    pool: Pool,
-    threads: int,
-    code: jit.Code,
-    arrays: tuple[np.ndarray[Any, Any], ...],
-    sizes: tuple[int, ...],
-    launch: tuple[int, int, int],
-) -> Callable[[], None]:
-    """A call that runs the kernel on these arrays."""
-    arguments = tuple((at, 0) for at in range(len(arrays)))
-    steps = Steps([Step(code["product"], arguments, sizes, *launch)])
-    bases = (ctypes.c_int64 * len(arrays))(*(array.ctypes.data for array in arrays))
-    address = ctypes.addressof(bases)
-    keep = (code, arrays, bases)
-
-    def run() -> None:
-        assert keep, "the code and the memory stay as long as the call"
-        pool.run(steps, address, threads)
-
-    return run
-
-
-def _strides(array: np.ndarray[Any, Any]) -> Strides:
-    first, second = (stride // array.itemsize for stride in array.strides)
-    return Strides((), first, second)
-
-
-if __name__ == "__main__":
-    main()
+def in_numpy(shape: Shape) -> Call:
+    x, y = operands(shape)
+    product = function(shape)
+    return lambda: product(x, y)
