@@ -28,7 +28,6 @@ from pellucid.engines.base import Executable, layout
 from pellucid.ir.graph import TensorType
 from pellucid.ir.record import add_stage
 from pellucid.ir.text import print_graph
-from pellucid.passes.pipeline import optimize
 from pellucid.passes.traffic import Traffic
 from pellucid.tensor import interrupt
 from pellucid.tensor.binding import Binding, bind
@@ -188,7 +187,7 @@ class Jit:
         if executable is None:
             seconds = time.perf_counter() - start
             add_stage("trace", lambda: print_graph(binding.graph), "tensor/jit", seconds)
-            executable = current_engine().compile(optimize(binding.graph), binding.donate)
+            executable = current_engine().build(binding.graph, binding.donate)
             self.why += reason
         plain = [_plain(leaf) for leaf in leaves]
         return Compiled(self.name, executable, binding, reach, treedef, plain, resultdef)
