@@ -23,6 +23,7 @@ from typing import Any, cast
 from pellucid.core import tree
 from pellucid.core.dtype import as_dtype
 from pellucid.core.error import TraceError
+from pellucid.core.forking import Turn, held_across_forks
 from pellucid.core.source import at_line, user_source
 from pellucid.engines.base import Executable, layout
 from pellucid.ir.graph import TensorType
@@ -47,7 +48,7 @@ Function = Callable[..., Any]
 Key = tuple[Any, ...]
 
 # One thread traces at a time: tracing makes cells and sets attributes.
-_tracing = threading.RLock()
+_tracing = held_across_forks(threading.RLock(), Turn.TRACE)
 
 
 class Spec:
