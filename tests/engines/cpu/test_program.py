@@ -93,6 +93,7 @@ def test_known_program_can_be_timed() -> None:
     known = built(graph)
     with recording(timed=True) as record:
         call(known, samples(graph))
+    assert record.stages == []
     (run,) = record.runs
     assert [step.name for step in run.steps] == [one.name for one in known.launched]
 

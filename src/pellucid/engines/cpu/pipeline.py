@@ -36,7 +36,7 @@ from pellucid.engines.loops.ir import Kernel
 from pellucid.engines.loops.text import print_kernel
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, Node, TensorType, Type, Value
-from pellucid.ir.record import add_stage, is_recording
+from pellucid.ir.record import add_stage, is_recording, unheard
 from pellucid.ops.define import Op
 from pellucid.ops.movement import reshape
 from pellucid.passes.memory import Copy, MemoryPlan, Place, plan_memory, value_bytes
@@ -114,7 +114,8 @@ def _recalled(key: str, traced: Graph, donate: Mapping[int, int], isa: Isa) -> C
         code.append(loaded)
 
     def explain() -> Explained:
-        return _assembled(optimize(traced), donate, isa).explained()
+        with unheard():
+            return _assembled(optimize(traced), donate, isa).explained()
 
     return CpuExecutable(*_types(traced), program, tuple(code), explain)
 
