@@ -17,6 +17,7 @@ from pellucid.engines.cpu.pool import Step, Steps, pool
 from pellucid.engines.cpu.program import Program
 from pellucid.engines.cpu.storage import allocate, block_bytes
 from pellucid.engines.llvm.jit import Code
+from pellucid.engines.loops.blocks import Blocked
 from pellucid.engines.loops.ir import Kernel
 from pellucid.ir.graph import Graph, Node, TensorType
 from pellucid.ir.record import Run, TimedStep, add_run, clocks, is_timing
@@ -32,7 +33,7 @@ class Launched:
     """
 
     name: str
-    kernel: Kernel
+    kernel: Kernel | Blocked
     llvm: str
     tasks: int
     node: Node
