@@ -90,15 +90,18 @@ def _step(kernel: int, arguments: Any, sizes: Any, *limits: int) -> Step:
 def _compiler() -> str | None:
     """The hash of the sources that lie between a graph and its program."""
     root = Path(__file__).parents[2]
+    paths = sorted(path for part in _COMPILER for path in (root / part).rglob("*.py"))
+    if Path(__file__) not in paths:
+        # Installed without its sources.
+        return None
     digest = hashlib.sha256()
     try:
-        for path in sorted(path for part in _COMPILER for path in (root / part).rglob("*.py")):
+        for path in paths:
             # A file that was changed after it was imported is not what runs here.
             if path.stat().st_mtime > _BEGAN:
                 return None
             digest.update(f"{path.relative_to(root)}\n".encode())
             digest.update(path.read_bytes())
     except OSError:
-        # Installed without its sources.
         return None
     return digest.hexdigest()
