@@ -31,6 +31,7 @@ T = TypeVar("T")
 # LLVM works on one thread at a time anyway; held across a fork, it gives the child a whole LLVM.
 # So whatever is LLVM's is made and dropped under it.
 _LLVM = held_across_forks(threading.RLock(), Turn.LLVM)
+_dropped: list[Any] = []
 
 
 class Code:
@@ -43,10 +44,16 @@ class Code:
     def __getitem__(self, name: str) -> int:
         return self.addresses[name]
 
-    def __del__(self, _lock: Any = _LLVM, _ending: Callable[[], bool] = sys.is_finalizing) -> None:
-        if not _ending():
-            with _lock:
-                self._tracker.close()
+    def __del__(self, _ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        if _ending():
+            return
+        _dropped.append(self._tracker)
+        # A finalizer may run anywhere, under any lock: it does not wait. Whoever has LLVM unloads.
+        if _LLVM.acquire(blocking=False):
+            try:
+                _unload()
+            finally:
+                _LLVM.release()
 
     def keep_forever(self) -> None:
         """Never unload it, for code that threads may be running when Python ends."""
@@ -114,6 +121,7 @@ def _through_llvm(text: str, isa: Isa, end: Callable[[Any, Any], T]) -> T:
 
     def work() -> T:
         with _LLVM, _scheduling(not as_written):
+            _unload()
             return made()
 
     return uninterrupted(work)
@@ -164,7 +172,14 @@ def _tidied(module: Any, machine: Any) -> None:
 
 def _link(code: bytes, names: Sequence[str]) -> Code:
     with _LLVM:
+        _unload()
         return _linked(code, names)
+
+
+def _unload() -> None:
+    """Unload the code that nobody holds any more; LLVM is ours."""
+    while _dropped:
+        _dropped.pop().close()
 
 
 def _linked(code: bytes, names: Sequence[str]) -> Code:
