@@ -42,8 +42,8 @@ def test_the_cache_can_be_looked_at_and_cleared(tmp_path: Path):
     place = {"PELLUCID_CACHE_DIR": str(tmp_path / "kernels")}
     run("tour", "--quiet", "--model", "mlp", "--epochs", "1", **place)
     filled, cleared = run("cache", **place).stdout, run("cache", "--clear", **place).stdout
-    assert "\n0 kernels" not in filled
-    assert "\n0 kernels, 0.0 MB" in cleared
+    assert "\n0 entries" not in filled
+    assert "\n0 entries, 0.0 MB" in cleared
     assert list((tmp_path / "kernels").iterdir()) == []
 
 

@@ -30,7 +30,7 @@ WORTH_SHARING: Final = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something lies: so many bytes into input or output number `index`, or into the arena."""
+    """Where something lies: so many bytes into input or output number `index`, or the arena."""
 
     kind: Literal["input", "output", "arena"]
     index: int = 0
@@ -77,7 +77,7 @@ class MemoryPlan:
 
     `temporaries[n]` are the places of node n's own working memory; `peak_node` is the node at which
     the most is alive, `held` what is alive there, largest first. `peak_bytes` is how much that is:
-    the arena is larger by the gaps between what is alive. `views` lie in what they are views of, and
+    the arena is larger by the gaps between what is alive. `views` lie in what they are views of:
     their nodes have nothing to do.
     """
 
