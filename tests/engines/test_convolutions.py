@@ -171,6 +171,29 @@ def test_gaps_are_neither_copied_nor_multiplied() -> None:
     assert sum(made.temporaries) <= 4 * (2 * 6 * 6 * 4 + 9 * 4 * 3)
 
 
+def test_lines_of_few_rows_are_one_product() -> None:
+    graph = layer(plain_attrs(2) | {"strides": (2, 2)}, (3, 14, 14, 8), (1, 1, 8, 32), (32,))
+    (call,) = realise(graph.nodes[0], AVX2).calls
+    spec, _ = plan_contraction(call.kernel, AVX2)
+    assert (spec.m, spec.n, spec.batch) == (3 * 7 * 7, 32, ())
+
+
+def test_weights_read_across_are_copied_along_memory() -> None:
+    back = optimize(vjp(layer(SAME, (2, 8, 8, 3), (3, 3, 3, 40), (40,)), (0,)))
+    *_, node = (node for node in back.nodes if contraction_of(body_of(node)) is not None)
+    copies = [c.kernel for c in realise(node, AVX2).calls if not has_contraction(c.kernel)]
+    turned = next(kernel for kernel in copies if "window_sum" not in kernel.name)
+    loads = (
+        line.value
+        for line in nested(turned.body)
+        if isinstance(line, Let) and isinstance(line.value, Load)
+    )
+    stores = (line for line in nested(turned.body) if isinstance(line, Store))
+    for load, store in zip(loads, stores, strict=True):
+        along = [name for name, step in store.index.terms if step == 1]
+        assert load.index.coefficient(along[0]) == 1
+
+
 @pytest.mark.parametrize("engine", ["cpu", "reference"])
 def test_infinite_weights_in_gaps_are_no_terms(engine: str) -> None:
     weights = np.asarray([np.inf, 1, 2], np.float32).reshape(3, 1, 1)

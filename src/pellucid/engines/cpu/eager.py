@@ -186,7 +186,7 @@ def _loops(kernel: Kernel, block: int, tasks: int, isa: Isa) -> _Ready:
 
 def _product(kernel: Kernel, dtype: DType, isa: Isa) -> _Ready:
     oriented, operands = orient(kernel)
-    roles = sort_loops(oriented)
+    roles = sort_loops(oriented, short=False)
     unit_axes = frozenset((roles.m.name, roles.n.name, roles.k.name))
     generic, sizes = generalise(oriented, unit_axes)
     totals = (ROWS, DEPTH) if roles.windowed else ()

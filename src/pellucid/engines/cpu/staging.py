@@ -16,7 +16,7 @@ from typing import Any
 
 from pellucid.core.shape import Axes, static_shape
 from pellucid.engines.base import Layout, layout
-from pellucid.engines.loops.convolved import gathered_order, phases_of
+from pellucid.engines.loops.convolved import gathered_order, input_below, phases_of
 from pellucid.ir.graph import Graph, Node, TensorType, Value
 from pellucid.ops.define import Op, lookup
 from pellucid.ops.movement import transpose
@@ -74,9 +74,10 @@ def first_stage(node: Node) -> Stage | None:
             return Stage(0, window_sum, copying, changed, swapped, turned=True)
         return Stage(0, window_sum, copying, changed, order)
     if not phases and attrs["flip"] and any(size != 1 for size in node.operands[1].shape[:-2]):
-        identity = {"permutation": order}
+        lying = gathered_order(node)
         changed = attrs | {"flip": False}
-        return Stage(1, transpose, identity, changed, order, tuple(range(rank)))
+        copying = {"permutation": lying}
+        return Stage(1, transpose, copying, changed, lying, tuple(range(rank)))
     return None
 
 
@@ -168,15 +169,6 @@ def staged_type(stage: Stage, operand: TensorType) -> TensorType:
     given = tuple(shape[axis] for axis in stage.order) if stage.turned else shape
     (found,) = stage.op.result_types((TensorType(operand.dtype, given),), stage.copying)
     return found
-
-
-def input_below(value: Value, axes: Axes) -> tuple[Value, Axes]:
-    """The value of which one is a transposed view, and where the axes lie in it."""
-    while value.node is not None and value.node.op.name == "transpose":
-        permutation: Axes = value.node.attr("permutation")
-        axes = tuple(permutation[axis] for axis in axes)
-        (value,) = value.node.operands
-    return value, axes
 
 
 def backwards(

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, Protocol, cast
 
 from pellucid.core.dtype import DType
+from pellucid.core.shape import Axes
 from pellucid.engines.loops.contracted import merged_axes
 from pellucid.engines.loops.ir import (
     Affine,
@@ -96,11 +97,25 @@ def convolution(writer: Seeing, node: Node, value: Value, where: Any) -> str:
 
 
 def gathered_order(node: Node) -> Sizes:
-    """The order of the axes of weights in which the contracted ones lie as they are summed."""
-    rank = node.operands[1].tensor.rank
-    window = tuple(range(rank - 2))
-    inner = (rank - 2, *window) if node.attr("channels_outer") else (*window, rank - 2)
-    return (*inner, rank - 1)
+    """The order of the axes of weights in which the contracted ones lie as they are summed.
+
+    They come first, or last where the channels lie so: then memory is copied along its lines.
+    """
+    last = node.operands[1].tensor.rank - 1
+    channels, window = last - 1, tuple(range(last - 1))
+    if node.attr("channels_outer"):
+        return (channels, *window, last)
+    _, (outer, inner) = input_below(node.operands[1], (last, channels))
+    return (last, *window, channels) if outer < inner else (*window, channels, last)
+
+
+def input_below(value: Value, axes: Axes) -> tuple[Value, Axes]:
+    """The value of which one is a transposed view, and where the axes lie in it."""
+    while value.node is not None and value.node.op.name == "transpose":
+        permutation: Axes = value.node.attr("permutation")
+        axes = tuple(permutation[axis] for axis in axes)
+        (value,) = value.node.operands
+    return value, axes
 
 
 def _channels_first(node: Node, window: Sizes) -> bool:
