@@ -154,7 +154,8 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
     if not (pack_lhs or tables) and rows > 8 and _collides(spec):
         rows, vectors = _low_tile(spec, isa, rows, vectors)
     if not spec.is_static:
-        even = spec.m == 1 and not tables
+        even = isinstance(spec.m, int) and not tables
+        rows = _even_rows(spec, spec.m, rows) if isinstance(spec.m, int) else rows
         return Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, even, block, group, turned, tables)
     batch, m, n, k = _extents(spec)
     rows = _even_rows(spec, m, rows)
@@ -198,6 +199,13 @@ def cut(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) -> Cut
 def static_cut(spec: ProductSpec, tiling: Tiling) -> Cut:
     """The launch of a static product."""
     return _launch(spec.dtype, tiling, *_extents(spec))
+
+
+def one_task(dtype: DType, tiling: Tiling, m: int, n: int, k: int) -> Cut:
+    """The launch of a size-generic product as one task; the sizes are the largest it may get."""
+    tiles, panels = _tiles_and_panels(tiling, m, n)
+    whole = replace(tiling, block=max(tiles, 1), group=max(panels, 1))
+    return _launch(dtype, whole, 1, m, n, k)
 
 
 def chunk_length(k: int) -> int:
