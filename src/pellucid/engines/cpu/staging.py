@@ -61,7 +61,7 @@ def first_stage(node: Node) -> Stage | None:
     rank = len(attrs["strides"])
     order, ones = tuple(range(rank + 2)), (1,) * rank
     phases = phases_of(node)
-    padding, dilation = (attrs["padding"], attrs["lhs_dilation"])
+    padding, dilation = attrs["padding"], attrs["lhs_dilation"]
     changed = attrs | {"padding": ((0, 0),) * rank, "lhs_dilation": ones}
     if phases:
         padding, dilation = _reached(phases), ones
