@@ -253,7 +253,8 @@ def _written(graph: Graph, isa: Isa) -> Iterator[KernelCall]:
         shapes = [sizes_of(node.operands[read.operand]) for read in write.reads]
         strides = [row_major(shape) for shape in shapes]
         plan = draft_into(write.graph, tuple(strides), write.target)
-        call = _loops(nest(f"{name}_{number}", plan, write_order(write.target)), isa)
+        kernel = nest(f"{name}_{number}", plan, write_order(write.target))
+        call = _loops(replace(kernel, unless=("x0", "y0") if write.whole else None), isa)
         whose = {Argument("result", 0): Argument("result", 0, write.skipped * result.dtype.bytes)}
         for at, (read, steps) in enumerate(zip(write.reads, strides, strict=True)):
             source = graph.inputs.index(node.operands[read.operand])
