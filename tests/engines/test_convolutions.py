@@ -6,18 +6,21 @@ import hashlib
 import os
 import subprocess
 import sys
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from pellucid.core.dtype import bfloat16, float32
 from pellucid.engines import find_engine
-from pellucid.engines.cpu.rules import realise
+from pellucid.engines.cpu.rules import body_of, realise
+from pellucid.engines.cpu.staging import contraction_of
 from pellucid.engines.llvm.contract import plan_contraction
 from pellucid.engines.llvm.target import AVX2, host_isa
-from pellucid.engines.loops.ir import Let, Load, Store, nested
+from pellucid.engines.loops.ir import Contract, Let, Load, Store, nested
+from pellucid.engines.loops.roles import has_contraction
 from pellucid.engines.loops.text import parse_kernel, print_kernel
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, TensorType
@@ -62,6 +65,11 @@ FORMS: list[tuple[dict[str, Any], tuple[tuple[int, ...], ...]]] = [
     (SAME | {"feature_groups": 2}, ((2, 8, 8, 6), (3, 3, 3, 10), (10,))),
     (plain_attrs(2) | {"rhs_dilation": (2, 2)}, ((2, 12, 12, 5), (3, 3, 5, 1), (1,))),
     (plain_attrs(2), ((2, 6, 6, 5), (1, 1, 5, 7), (7,))),
+    (SAME | {"strides": (2, 2)}, ((2, 9, 8, 5), (3, 3, 5, 24), (24,))),
+    (DEPTHWISE | {"strides": (2, 2)}, ((2, 8, 9, 20), (3, 3, 1, 20), (20,))),
+    (plain_attrs(2) | {"strides": (2, 3)}, ((2, 7, 7, 5), (1, 1, 5, 7), (7,))),
+    (SAME | {"lhs_dilation": (2, 3), "feature_groups": 2}, ((2, 5, 4, 6), (3, 3, 3, 10), (10,))),
+    (SAME | {"lhs_dilation": (2, 2), "flip": True}, ((2, 5, 4, 6), (4, 2, 6, 9), (9,))),
 ]
 
 
@@ -146,6 +154,58 @@ def test_only_padding_is_copied_never_a_window() -> None:
     assert realise(graph.nodes[0], AVX2).temporaries == (2 * 10 * 10 * 3 * 4,)
 
 
+def test_gaps_are_neither_copied_nor_multiplied() -> None:
+    attrs = SAME | {"strides": (2, 2)}
+    graph = optimize(vjp(layer(attrs, (2, 8, 8, 3), (3, 3, 3, 4), (4,)), (0,)))
+    *_, node = (node for node in graph.nodes if contraction_of(body_of(node)) is not None)
+    made = realise(node, AVX2)
+    products = [call.kernel for call in made.calls if has_contraction(call.kernel)]
+    depths = [
+        prod(cast(int, axis.extent) for axis in statement.axes)
+        for kernel in products
+        for statement in nested(kernel.body)
+        if isinstance(statement, Contract)
+    ]
+    # 9 places of the window in all, each of 4 features.
+    assert sorted(depths) == [4, 8, 8, 16]
+    assert sum(made.temporaries) <= 4 * (2 * 6 * 6 * 4 + 9 * 4 * 3)
+
+
+def test_lines_of_few_rows_are_one_product() -> None:
+    graph = layer(plain_attrs(2) | {"strides": (2, 2)}, (3, 14, 14, 8), (1, 1, 8, 32), (32,))
+    (call,) = realise(graph.nodes[0], AVX2).calls
+    spec, _ = plan_contraction(call.kernel, AVX2)
+    assert (spec.m, spec.n, spec.batch) == (3 * 7 * 7, 32, ())
+
+
+def test_weights_read_across_are_copied_along_memory() -> None:
+    back = optimize(vjp(layer(SAME, (2, 8, 8, 3), (3, 3, 3, 40), (40,)), (0,)))
+    *_, node = (node for node in back.nodes if contraction_of(body_of(node)) is not None)
+    copies = [c.kernel for c in realise(node, AVX2).calls if not has_contraction(c.kernel)]
+    turned = next(kernel for kernel in copies if "window_sum" not in kernel.name)
+    loads = (
+        line.value
+        for line in nested(turned.body)
+        if isinstance(line, Let) and isinstance(line.value, Load)
+    )
+    stores = (line for line in nested(turned.body) if isinstance(line, Store))
+    for load, store in zip(loads, stores, strict=True):
+        along = [name for name, step in store.index.terms if step == 1]
+        assert load.index.coefficient(along[0]) == 1
+
+
+@pytest.mark.parametrize("engine", ["cpu", "reference"])
+def test_infinite_weights_in_gaps_are_no_terms(engine: str) -> None:
+    weights = np.asarray([np.inf, 1, 2], np.float32).reshape(3, 1, 1)
+    images = np.asarray([3, 4, 5], np.float32).reshape(1, 3, 1)
+    attrs = plain_attrs(1) | {"lhs_dilation": (2,)}
+    with building() as builder:
+        types = [TensorType(float32, array.shape) for array in (images, weights)]
+        graph = builder.graph([convolution(*map(builder.input, types), **attrs)])
+    (found,) = run_compiled(find_engine(engine), graph, (images, weights))
+    assert found.ravel().tolist() == [np.inf, 4, np.inf]
+
+
 def test_window_of_one_is_a_plain_product() -> None:
     graph = layer(plain_attrs(2), (2, 8, 8, 3), (1, 1, 3, 4), (4,))
     (call,) = realise(graph.nodes[0], AVX2).calls
@@ -175,7 +235,7 @@ def test_large_windows_are_shared_by_threads_with_the_same_bits() -> None:
 def digest() -> str:
     """One SHA-256 over layers and their gradients."""
     sums = hashlib.sha256()
-    for attrs, shapes in FORMS[:5]:
+    for attrs, shapes in (*FORMS[:5], *FORMS[7:9]):
         for dtype in (float32, bfloat16):
             back = optimize(vjp(layer(attrs, *shapes, dtype=dtype), (0, 1, 2)))
             for array in run_compiled(find_engine("cpu"), back, operands(back)):

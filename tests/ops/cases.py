@@ -423,6 +423,8 @@ CONVOLUTIONS: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...
     ((4, 5, 2), (3, 2, 6), {"batch_groups": 2, "strides": (2,)}),
     ((2, 5, 4), (3, 2, 6), {"feature_groups": 2, "flip": True, "padding": ((1, 1),)}),
     ((4, 5, 2), (2, 2, 4), {"batch_groups": 2, "flip": True, "lhs_dilation": (3,)}),
+    ((1, 4, 2), (3, 2, 3), {"lhs_dilation": (4,), "strides": (2,), "rhs_dilation": (3,)}),
+    ((1, 3, 3, 2), (3, 1, 2, 2), {"lhs_dilation": (2, 2), "padding": ((1, 2), (0, 1))}),
     ((2, 3, 4, 3, 2), (2, 2, 2, 2, 3), {"channels_outer": True, "padding": ((1, 0),) * 3}),
     ((3, 4, 4, 2), (1, 1, 2, 5), {}),
     ((2, 2), (2, 3), {}),

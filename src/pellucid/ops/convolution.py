@@ -6,7 +6,8 @@
     out[n, o, f] = sum over w, c of rhs[w, c, f] * lhs[n, o * stride + w * dilation - low, c]
 
 k runs over the window, row-major, then over the channels (channels first with `channels_outer`);
-its sums are the chains of dot_general. With `flip` the window is read backwards. Features come in
+its sums are the chains of dot_general. Places of the window that fall into gaps of lhs are no terms
+of them; those in the padding are zeros. With `flip` the window is read backwards. Features come in
 `feature_groups`, each of which sees its own channels; or the batch comes in `batch_groups`, each of
 which meets its own features. So the transposes in both operands are convolutions again.
 """
@@ -80,17 +81,29 @@ def _require_divisible(size: Size, by: int, what: str) -> None:
 
 
 def _reference(lhs: Array, rhs: Array, **attrs: Any) -> Array:
-    groups, batches = attrs["feature_groups"], attrs["batch_groups"]
-    window = rhs.shape[:-2]
-    windows = Windows(window, *(attrs[name] for name in _WINDOWS))
+    """Each phase is a convolution without gaps, of the places that it meets."""
+    rank, batches = lhs.ndim - 2, attrs["batch_groups"]
+    windows = Windows(rhs.shape[:-2], *(attrs[name] for name in _WINDOWS))
+    weights = rhs[(slice(None, None, -1 if attrs["flip"] else 1),) * rank]
     sizes = windows.result_sizes(lhs.shape[1:-1])
+    found = np.zeros((lhs.shape[0] // batches, *sizes, rhs.shape[-1]), lhs.dtype)
+    for phase in windows.phases(lhs.shape[1:-1]):
+        met = weights[phase.places()]
+        groups = attrs["feature_groups"], batches
+        found[(slice(None), *phase.positions())] = _without_gaps(lhs, met, phase.windows, *groups)
+    return found
+
+
+def _without_gaps(lhs: Array, rhs: Array, windows: Windows, groups: int, batches: int) -> Array:
+    window, sizes = windows.window, windows.result_sizes(lhs.shape[1:-1])
+    if not math.prod(window):
+        return np.zeros((lhs.shape[0] // batches, *sizes, rhs.shape[-1]), lhs.dtype)
     # (place in the window, batch group, example, position, feature group, channel)
     held = np.stack(list(windows.elements(lhs, 0)))
     batch, places = lhs.shape[0] // batches, math.prod(sizes)
     held = held.reshape(math.prod(window), batches, batch, places, groups, rhs.shape[-2])
-    weights = rhs[(slice(None, None, -1 if attrs["flip"] else 1),) * len(window)]
     features = rhs.shape[-1] // (groups * batches)
-    weights = weights.reshape(math.prod(window), rhs.shape[-2], batches, groups, features)
+    weights = rhs.reshape(math.prod(window), rhs.shape[-2], batches, groups, features)
     found = np.einsum("wbnpgc,wcbgf->npbgf", held, weights)
     return found.reshape(batch, *sizes, rhs.shape[-1])
 
@@ -267,9 +280,12 @@ def _batch_both(lhs: Value, rhs: Value, attrs: dict[str, Any]) -> Value:
 
 
 def _cost(operands: tuple[TensorType, ...], results: tuple[TensorType, ...], **attrs: Any) -> Cost:
-    depth = product(operands[1].shape[:-1])
-    moved = moved_bytes(operands) + moved_bytes(results)
-    return Cost(2 * depth * product(results[0].shape), moved)
+    lhs, rhs = operands
+    windows = windows_of(rhs, attrs)
+    phases = windows.phases(spatial_sizes("convolution", lhs.shape[1:-1]))
+    met = sum(math.prod((*phase.count, *phase.windows.window)) for phase in phases)
+    terms = results[0].shape[0] * met * product(rhs.shape[-2:])
+    return Cost(2 * terms, moved_bytes(operands) + moved_bytes(results))
 
 
 convolution = define(

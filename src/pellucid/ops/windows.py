@@ -2,7 +2,8 @@
 
 Position o of a result and place w in its window meet element (o * stride + w * rhs_dilation - low)
 / lhs_dilation of the operand, where that is a whole number from 0 to size - 1; elsewhere there is
-nothing. Operands are (batch, spatial axes, channels).
+nothing. Operands are (batch, spatial axes, channels). Which places of a window fall into the gaps
+of an operand depends on where it stands: windows that meet the same ones are a `Phase`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,32 @@ from pellucid.ops.define import Array
 
 Sizes = tuple[int, ...]
 Padding = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Windows with the same places in gaps: what they meet are windows over an operand without.
+
+    Along each axis they stand at `start`, `start + step`, ..., `count` of them, and meet the places
+    `first`, `first + every`, ... of the window: as many as `windows` has, whose padding they need.
+    """
+
+    start: Sizes
+    step: Sizes
+    count: Sizes
+    first: Sizes
+    every: Sizes
+    windows: Windows
+
+    def positions(self) -> tuple[slice, ...]:
+        """Where they stand, along each axis of all windows."""
+        each = zip(self.start, self.step, self.count, strict=True)
+        return tuple(slice(start, start + step * count, step) for start, step, count in each)
+
+    def places(self) -> tuple[slice, ...]:
+        """The places of the window that they meet."""
+        each = zip(self.first, self.every, self.windows.window, strict=True)
+        return tuple(slice(first, first + every * count, every) for first, every, count in each)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +104,39 @@ class Windows:
             held = x[(slice(None), *np.ix_(*at))]
             yield np.where(inside[None, ..., None], held, np.asarray(nothing, x.dtype))
 
+    def phases(self, sizes: Sizes) -> tuple[Phase, ...]:
+        """All windows, by the places that meet an operand of these sizes or its padding, row-major.
+
+        >>> windows = Windows((3,), (1,), ((1, 1),), (2,), (1,))
+        >>> [(phase.start, phase.places(), phase.windows.padding) for phase in windows.phases((4,))]
+        [((0,), (slice(1, 3, 2),), ((0, 0),)), ((1,), (slice(0, 4, 2),), ((0, 0),))]
+        """
+        counts = self.result_sizes(sizes)
+        axes = [self._phases_along(axis, size, counts[axis]) for axis, size in enumerate(sizes)]
+        return tuple(_crossed(phases) for phases in pairs(*axes))
+
+    def _phases_along(self, axis: int, size: int, count: int) -> list[Phase]:
+        """Those along one axis."""
+        stride, gap, step = (
+            numbers[axis] for numbers in (self.strides, self.lhs_dilation, self.rhs_dilation)
+        )
+        low = self.padding[axis][0]
+        apart, every = gap // math.gcd(gap, stride), gap // math.gcd(gap, step)
+        found: list[Phase] = []
+        for start in range(min(apart, count)):
+            there = range(min(every, self.window[axis]))
+            fits = (w for w in there if (start * stride + w * step - low) % gap == 0)
+            first = next(fits, self.window[axis])
+            places = -(-(self.window[axis] - first) // every)
+            many = -(-(count - start) // apart)
+            moved = apart * stride // gap, every * step // gap
+            before = (low - start * stride - first * step) // gap if places else 0
+            reach = (many - 1) * moved[0] + dilated(places, moved[1])
+            padding = ((before, reach - size - before),)
+            windows = Windows((places,), moved[:1], padding, (1,), moved[1:])
+            found.append(Phase((start,), (apart,), (many,), (first,), (every,), windows))
+        return found
+
     def transposed(self, sizes: Sizes) -> Windows:
         """Windows over the results that each meet what this element of the operand went to.
 
@@ -92,6 +152,22 @@ class Windows:
         return Windows(
             self.window, self.lhs_dilation, tuple(padding), self.strides, self.rhs_dilation
         )
+
+
+def _crossed(phases: tuple[Phase, ...]) -> Phase:
+    """Phases along one axis each as one along all."""
+    each = [phase.windows for phase in phases]
+    padding = tuple(one.padding[0] for one in each)
+    window, strides, gaps, steps = (
+        tuple(getattr(one, name)[0] for one in each)
+        for name in ("window", "strides", "lhs_dilation", "rhs_dilation")
+    )
+    start, step, count, first, every = (
+        tuple(getattr(phase, name)[0] for phase in phases)
+        for name in ("start", "step", "count", "first", "every")
+    )
+    windows = Windows(window, strides, padding, gaps, steps)
+    return Phase(start, step, count, first, every, windows)
 
 
 def dilated(size: int, step: int) -> int:

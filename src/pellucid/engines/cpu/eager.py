@@ -37,6 +37,7 @@ from pellucid.engines.cpu.staging import (
     backwards,
     contraction_of,
     first_stage,
+    gathered_weights,
     gathering,
 )
 from pellucid.engines.llvm import cache as code_cache
@@ -48,8 +49,9 @@ from pellucid.engines.llvm.text import Module
 from pellucid.engines.llvm.tiling import Cut, cut
 from pellucid.engines.llvm.types import I64, NULL, PTR, VOID, constant
 from pellucid.engines.loops.blocks import Blocked, generalise_blocked
-from pellucid.engines.loops.build import draft
+from pellucid.engines.loops.build import draft, draft_phase
 from pellucid.engines.loops.contracted import ScatteredAxes
+from pellucid.engines.loops.convolved import phases_of
 from pellucid.engines.loops.generic import generalise
 from pellucid.engines.loops.into import draft_into, draft_sort
 from pellucid.engines.loops.ir import Axis, Kernel
@@ -71,6 +73,7 @@ from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, Node, TensorType
 from pellucid.ops.define import Op, lookup
 from pellucid.ops.movement import full
+from pellucid.ops.windows import Phase
 
 GRAIN: Final = "grain"
 """The size parameter that says how many turns of the outermost loop a task takes."""
@@ -137,6 +140,8 @@ def _ready(graph: Graph, operands: tuple[Layout, ...], result: Layout, isa: Isa)
     stage = None if node is None else first_stage(node)
     if node is not None and stage is not None:
         return _staged(node, operands, stage, isa)
+    if node is not None and phases_of(node):
+        return _in_phases(node, operands, result, isa)
     try:
         plan = draft(graph, tuple(operand.strides for operand in operands))
     except ScatteredAxes as scattered:
@@ -186,7 +191,7 @@ def _loops(kernel: Kernel, block: int, tasks: int, isa: Isa) -> _Ready:
 
 def _product(kernel: Kernel, dtype: DType, isa: Isa) -> _Ready:
     oriented, operands = orient(kernel)
-    roles = sort_loops(oriented)
+    roles = sort_loops(oriented, short=False)
     unit_axes = frozenset((roles.m.name, roles.n.name, roles.k.name))
     generic, sizes = generalise(oriented, unit_axes)
     totals = (ROWS, DEPTH) if roles.windowed else ()
@@ -288,8 +293,8 @@ def _reversed(axes: Axes, operands: tuple[Layout, ...], result: Layout, isa: Isa
 
 
 def _step(ready: _Ready, arguments: tuple[tuple[int, int], ...]) -> Step:
-    address = ready.code[ready.name]
-    return Step(address, arguments, ready.sizes, ready.tasks, ready.tasks_per_thread)
+    address, each = ready.code[ready.name], ready.tasks_per_thread
+    return Step(address, arguments, ready.sizes, ready.tasks, each, ready.scratch_bytes)
 
 
 @cache
@@ -385,6 +390,32 @@ class _InTurn:
         pool().run(self._steps, bases.buffer_info()[0])
 
 
+@dataclass(frozen=True, slots=True)
+class _Gathered:
+    """The copy of some weights, from `start` bytes on, to `at` in the memory of them all."""
+
+    copy: EagerLaunch
+    start: int
+    at: int
+
+
+class _Phased:
+    """A convolution over an operand with gaps: copies of its weights, then its phases in turn."""
+
+    __slots__ = ("_copies", "_held", "_phases", "result")
+
+    def __init__(
+        self, result: Layout, copies: list[_Gathered], phases: EagerLaunch, held: int
+    ) -> None:
+        self.result, self._copies, self._phases, self._held = result, copies, phases, held
+
+    def __call__(self, *addresses: int) -> None:
+        held = np.empty(self._held, np.uint8)
+        for one in self._copies:
+            one.copy(addresses[1] + one.start, held.ctypes.data + one.at)
+        self._phases(*addresses, held.ctypes.data)
+
+
 class _Split:
     """A reduction with few results: the kernel of its chunks, then that of their sums."""
 
@@ -431,6 +462,43 @@ def _staged(node: Node, operands: tuple[Layout, ...], stage: Stage, isa: Isa) ->
     rest[stage.side] = layout(type, _strides(copy.result, stage.order))
     then = launcher(lookup(node.op.name), stage.attrs, tuple(rest), isa)
     return _Pair(copy, then, stage.side, start * operand.dtype.bytes)
+
+
+def _in_phases(node: Node, operands: tuple[Layout, ...], result: Layout, isa: Isa) -> EagerLaunch:
+    """A convolution over an operand with gaps: a kernel for each phase, once the weights lie so."""
+    copies, steps, codes, held = list[_Gathered](), list[Step](), list[Code](), 0
+    for phase in phases_of(node):
+        layouts, at = operands, held
+        if prod(phase.windows.window):
+            view, start = gathered_weights(node, phase).layout(operands[1])
+            order = tuple(range(len(view.shape)))
+            copy = launcher(lookup("transpose"), {"permutation": order}, (view,), isa)
+            copies.append(_Gathered(copy, start * view.dtype.bytes, at))
+            layouts = (*operands, copy.result)
+            held += -(-copy.result.nbytes // 64) * 64
+        ready, begun = _phase(node, phase, layouts, isa)
+        bases = {"x0": (0, 0), "x1": (1, 0), "y0": (2, 0), "x2": (3, at)}
+        places = ((bases[name], start * result.dtype.bytes) for name, start in begun)
+        steps.append(_step(ready, tuple((base, at + start) for (base, at), start in places)))
+        codes.append(ready.code)
+    return _Phased(result, copies, _InTurn(result, steps, codes), held)
+
+
+def _phase(
+    node: Node, phase: Phase, operands: tuple[Layout, ...], isa: Isa
+) -> tuple[_Ready, list[tuple[str, int]]]:
+    """The kernel of one phase; its buffers, and how many elements further each begins."""
+    with building() as builder:
+        inputs = [builder.input(operand.type) for operand in operands]
+        graph = builder.graph([lookup(node.op.name)(*inputs[:2], **dict(node.attrs))])
+    plan = draft_phase(graph, tuple(operand.strides for operand in operands), phase)
+    met = bool(prod(phase.windows.window))
+    kernel = nest(node.op.name, plan, None if met else arrange)
+    share = share_out(kernel)
+    dtype = operands[0].dtype
+    ready = _product(kernel, dtype, isa) if met else _loops(kernel, share.block, share.count, isa)
+    names = (kernel.buffers[at].name for at in ready.order)
+    return ready, [(name, plan.starts.get(name, 0)) for name in names]
 
 
 def _strides(held: Layout, order: Axes) -> tuple[int, ...]:

@@ -187,7 +187,8 @@ class _Assembly:
                     base, offset = self.base(self.plan.places[results[argument.index]])
                     return base, offset + argument.offset
                 case "temporary":
-                    return self.base(self.plan.temporaries[number][argument.index])
+                    base, offset = self.base(self.plan.temporaries[number][argument.index])
+                    return base, offset + argument.offset
                 case "constant":
                     return self.arena + 1 + first + argument.index, 0
 

@@ -21,6 +21,7 @@ from pellucid.engines.cpu.staging import (
     backwards,
     contraction_of,
     first_stage,
+    gathered_weights,
     gathering,
     input_below,
     staged_type,
@@ -30,8 +31,9 @@ from pellucid.engines.llvm.elementwise import supports
 from pellucid.engines.llvm.lower import lower
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.loops.blocks import Blocked
-from pellucid.engines.loops.build import Strides, draft, sizes_of
+from pellucid.engines.loops.build import Draft, Strides, draft, draft_phase, sizes_of
 from pellucid.engines.loops.contracted import ScatteredAxes
+from pellucid.engines.loops.convolved import phases_of
 from pellucid.engines.loops.hold import hold
 from pellucid.engines.loops.into import draft_into, draft_sort
 from pellucid.engines.loops.ir import Axis, Kernel, Sort, nested, scratch_bytes
@@ -45,6 +47,7 @@ from pellucid.ir.build import Builder, building
 from pellucid.ir.graph import Graph, Node, Value
 from pellucid.ops.define import REGISTRY, lookup
 from pellucid.ops.movement import full, inverse, transpose
+from pellucid.ops.windows import Phase
 
 ENGINE: Final = "cpu"
 
@@ -166,6 +169,8 @@ def _realised(graph: Graph, isa: Isa) -> Realisation:
     stage = first_stage(node)
     if stage is not None:
         return _staged(graph, node, stage, isa)
+    if phases_of(node):
+        return _in_phases(graph, node, isa)
     try:
         return _kernels(graph, isa)
     except ScatteredAxes as scattered:
@@ -173,7 +178,10 @@ def _realised(graph: Graph, isa: Isa) -> Realisation:
 
 
 def _kernels(graph: Graph, isa: Isa, strides: tuple[Strides, ...] | None = None) -> Realisation:
-    plan = draft(graph, strides)
+    return _planned(graph, draft(graph, strides), isa)
+
+
+def _planned(graph: Graph, plan: Draft, isa: Isa) -> Realisation:
     contraction = contraction_of(graph) is not None
     kernel = nest(kernel_name(graph), plan, None if contraction else arrange)
     if has_contraction(kernel):
@@ -183,6 +191,57 @@ def _kernels(graph: Graph, isa: Isa, strides: tuple[Strides, ...] | None = None)
         return Realisation((_loops(hold(kernel), isa),), (), plan.arrays)
     temporaries = partial_bytes(split[0])
     return Realisation(tuple(_loops(part, isa) for part in split), temporaries, plan.arrays)
+
+
+def _in_phases(graph: Graph, node: Node, isa: Isa) -> Realisation:
+    """A convolution over an operand with gaps: each phase after a copy of the weights it meets."""
+    calls, temporaries, constants = list[KernelCall](), list[int](), list[bytes]()
+    gathered = Argument("operand", len(graph.inputs))
+    for phase in phases_of(node):
+        held, reading = Argument("temporary", len(temporaries)), graph
+        if prod(phase.windows.window):
+            copying = _gathering(graph, node, phase)
+            (copy,) = copying.outputs
+            made = _realised(copying, isa).calls
+            calls += (_with(call, Argument("result", 0), held) for call in made)
+            temporaries.append(copy.dtype.bytes * prod(sizes_of(copy)))
+            reading = _with_input(graph, copy)
+        plan = draft_phase(reading, None, phase)
+        part = _planned(reading, plan, isa)
+        for call in part.calls:
+            begun = _begun(call, plan, len(constants))
+            calls.append(_with(begun, gathered, held))
+        constants += part.constants
+    return Realisation(tuple(calls), tuple(temporaries), tuple(constants))
+
+
+def _begun(call: KernelCall, plan: Draft, constants: int) -> KernelCall:
+    """The call with each buffer from where a phase begins, and its constants after others."""
+    bytes_of = {_argument(buffer.name): buffer.dtype.bytes for buffer in plan.buffers}
+    starts = {_argument(name): start for name, start in plan.starts.items()}
+
+    def moved(one: Argument) -> Argument:
+        index = one.index + constants * (one.kind == "constant")
+        return replace(one, index=index, offset=starts.get(one, 0) * bytes_of[one])
+
+    return replace(call, arguments=tuple(map(moved, call.arguments)))
+
+
+def _gathering(graph: Graph, node: Node, phase: Phase) -> Graph:
+    """The copy of the weights that a phase meets."""
+    with building() as builder:
+        env = {input: builder.input(input.type) for input in graph.inputs}
+        weights = _made(builder, node.operands[1], env)
+        return builder.graph([gathered_weights(node, phase).view(weights)])
+
+
+def _with_input(graph: Graph, like: Value) -> Graph:
+    """The graph with one more input, which no op of it reads."""
+    with building() as builder:
+        inputs = [builder.input(value.type) for value in graph.inputs]
+        env = builder.copy(graph, inputs)
+        builder.input(like.type)
+        return builder.graph([env[value] for value in graph.outputs])
 
 
 def _written(graph: Graph, isa: Isa) -> Iterator[KernelCall]:
@@ -267,7 +326,14 @@ def _staged(graph: Graph, node: Node, stage: Stage, isa: Isa) -> Realisation:
 
 
 def _with(call: KernelCall, old: Argument, new: Argument) -> KernelCall:
-    return replace(call, arguments=tuple(new if a == old else a for a in call.arguments))
+    """The call with another buffer for `old`, wherever in it an argument begins."""
+
+    def changed(one: Argument) -> Argument:
+        if (one.kind, one.index) != (old.kind, old.index):
+            return one
+        return replace(new, offset=new.offset + one.offset)
+
+    return replace(call, arguments=tuple(map(changed, call.arguments)))
 
 
 def _copy(graph: Graph, value: Value, stage: Stage, isa: Isa) -> Realisation:

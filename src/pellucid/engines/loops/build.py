@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, cast
 
 from pellucid.core.dtype import DType, bool_, int64
 from pellucid.core.shape import static_shape
 from pellucid.engines.loops import windows
-from pellucid.engines.loops.contracted import merged_axes, one_axis
+from pellucid.engines.loops.contracted import one_axis
+from pellucid.engines.loops.convolved import begun, convolution
 from pellucid.engines.loops.ir import (
     Accumulator,
     Affine,
@@ -52,6 +53,7 @@ from pellucid.engines.loops.space import (
 )
 from pellucid.ir.graph import Graph, Node, Value
 from pellucid.ops.movement import literal_number
+from pellucid.ops.windows import Phase
 
 REDUCTIONS: Final[dict[str, Literal["sum", "prod", "max", "min"]]] = {
     "sum": "sum", "prod": "prod", "max": "max", "min": "min",
@@ -60,6 +62,7 @@ REDUCTIONS: Final[dict[str, Literal["sum", "prod", "max", "min"]]] = {
 
 Strides = tuple[int, ...]
 Pair = tuple[tuple[int, ...], tuple[int, ...]]
+Pieces = tuple[tuple[int, ...], ...]
 Where = Place | Affine
 """A place: an index an axis, or the row-major position."""
 
@@ -82,13 +85,15 @@ class Draft:
 
     `axes` are the loops of the outputs, in row-major order. A reduction's group may stand before
     the lines it uses.
-    `arrays` are the contents of the buffers c0, c1, ..., which come after the outputs.
+    `arrays` are the contents of the buffers c0, c1, ..., which come after the outputs. A buffer in
+    `starts` is to be given from so many elements on.
     """
 
     axes: tuple[Axis, ...]
     buffers: tuple[Buffer, ...]
     lines: tuple[Line, ...]
     arrays: tuple[bytes, ...]
+    starts: dict[str, int] = field(default_factory=dict[str, int])
 
 
 def draft(graph: Graph, strides: tuple[Strides, ...] | None = None) -> Draft:
@@ -101,14 +106,31 @@ def draft(graph: Graph, strides: tuple[Strides, ...] | None = None) -> Draft:
     return written(graph, strides, Writer.write)
 
 
+def draft_phase(graph: Graph, strides: tuple[Strides, ...] | None, phase: Phase) -> Draft:
+    """As `draft`, for one phase of a convolution over an operand with gaps, and what follows it.
+
+    If the phase meets anything, its weights are one more input of the graph (see `convolved`).
+    """
+    each = zip(graph.nodes, graph.results, strict=True)
+    (shape,) = (sizes_of(results[0]) for n, results in each if n.op.name == "convolution")
+    pieces = tuple((size,) for size in (shape[0], *phase.count, shape[-1]))
+    found = _cut_up(pieces, lambda pieces: Writer(graph, strides, pieces, shape, phase).write())
+    lines, starts = begun(found.lines)
+    return replace(found, lines=lines, starts=starts)
+
+
 def written(
     graph: Graph, strides: tuple[Strides, ...] | None, write: Callable[[Writer], Draft]
 ) -> Draft:
     """The draft that `write` writes, with the loops of the outputs cut where it takes that."""
     pieces = tuple((size,) for size in whole_shape(graph))
+    return _cut_up(pieces, lambda pieces: write(Writer(graph, strides, pieces)))
+
+
+def _cut_up(pieces: Pieces, write: Callable[[Pieces], Draft]) -> Draft:
     while True:
         try:
-            return write(Writer(graph, strides, pieces))
+            return write(pieces)
         except SplitAxis as cut:
             pieces = _split(pieces, cut)
 
@@ -128,9 +150,6 @@ def sizes_of(value: Value) -> tuple[int, ...]:
     return static_shape(value.shape, "a kernel with fixed sizes")
 
 
-Pieces = tuple[tuple[int, ...], ...]
-
-
 def _reduced_axes(graph: Graph, whole: tuple[int, ...]) -> tuple[int, ...]:
     """The axes along which the rows of a graph lie."""
     over = (n for n in graph.nodes if n.op.name in REDUCTIONS)
@@ -147,17 +166,31 @@ def _split(pieces: Pieces, cut: SplitAxis) -> Pieces:
 
 
 class Writer:
-    """Writes one draft; `pieces[axis]` are the loops into which an axis of the outputs is cut."""
+    """Writes one draft; `pieces[axis]` are the loops into which an axis of the outputs is cut.
 
-    def __init__(self, graph: Graph, strides: tuple[Strides, ...] | None, pieces: Pieces) -> None:
-        self.graph = graph
+    They go over all of the outputs, or over one phase of a `whole`.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        strides: tuple[Strides, ...] | None,
+        pieces: Pieces,
+        whole: tuple[int, ...] | None = None,
+        phase: Phase | None = None,
+    ) -> None:
+        self.graph, self.phase = graph, phase
         self.inputs = {value: f"x{number}" for number, value in enumerate(graph.inputs)}
         given = strides or tuple(row_major(sizes_of(value)) for value in graph.inputs)
         self.strides = dict(zip(graph.inputs, given, strict=True))
         self.extents: dict[str, int] = {}
         self.place = tuple(self._axis(axis, sizes) for axis, sizes in enumerate(pieces))
         self.axes = tuple(Axis(name, size) for name, size in self.extents.items())
-        self.shape = tuple(math.prod(sizes) for sizes in pieces)
+        self.shape = whole or tuple(math.prod(sizes) for sizes in pieces)
+        if phase is not None:
+            each = zip(self.place[1:-1], phase.step, phase.start, strict=True)
+            inner = (plus(times(o, step), Affine((), start)) for o, step, start in each)
+            self.place = (self.place[0], *inner, self.place[-1])
         self.position = dot(self.place, row_major(self.shape))
         self.lines: list[Line] = []
         self.arrays: dict[str, tuple[DType, bytes]] = {}
@@ -456,45 +489,6 @@ def _contraction(writer: Writer, node: Node, value: Value, where: Where) -> str:
     return result if wide is value.dtype else writer.let(value.dtype, narrow)
 
 
-def _convolution(writer: Writer, node: Node, value: Value, where: Where) -> str:
-    """A contraction over window and channels, of an operand without padding and dilation."""
-    lhs, rhs = node.operands
-    window = sizes_of(rhs)[:-1]
-    if not math.prod((*window, *sizes_of(lhs))):
-        return writer.let(value.dtype, Const(_zero(value.dtype)))
-    place = writer.placed(where, sizes_of(value))
-    inside = tuple(Axis(f"k{number}", size) for number, size in enumerate(window) if size != 1)
-    writer.extents |= {axis.name: cast(int, axis.extent) for axis in inside}
-    at = tuple(variable(f"k{n}") if size != 1 else ZERO for n, size in enumerate(window))
-    left, right = writer.view(lhs, _seen(writer, node, place, at)), (*at, place[-1])
-    result, wide = writer.name("s"), accumulation_dtype(value.dtype)
-    axes = (inside[-1], *inside[:-1]) if _channels_first(node, window) else inside
-    contract = Contract(result, wide, axes, left, writer.view(rhs, right))
-    writer.lines.append(merged_axes(contract))
-    narrow = Apply("cast", (result,))
-    return result if wide is value.dtype else writer.let(value.dtype, narrow)
-
-
-def _channels_first(node: Node, window: tuple[int, ...]) -> bool:
-    return bool(node.attr("channels_outer")) and window[-1] != 1
-
-
-def _seen(writer: Writer, node: Node, place: Place, at: Place) -> Place:
-    """Which element of lhs a place in the window meets."""
-    lhs, rhs = node.operands
-    steps = zip(place[1:-1], at, node.attr("strides"), node.attr("rhs_dilation"), strict=False)
-    positions = [plus(times(o, stride), times(w, step)) for o, w, stride, step in steps]
-    groups, batches = node.attr("feature_groups"), node.attr("batch_groups")
-    each = sizes_of(rhs)[-1] // (groups * batches)
-    group, _ = writer.placed_within(place[-1], (groups * batches, each))
-    batch, channel = place[0], at[-1]
-    if batches > 1:
-        batch = plus(times(group, sizes_of(lhs)[0] // batches), batch)
-    elif groups > 1:
-        channel = plus(times(group, sizes_of(rhs)[-2]), channel)
-    return (batch, *positions, channel)
-
-
 def _reduce(writer: Writer, node: Node, value: Value, where: Where) -> str:
     (operand,) = node.operands
     axes: tuple[int, ...] = node.attr("axes")
@@ -559,7 +553,7 @@ _RULES: Final[dict[str, Rule]] = {
     "dynamic_slice": _dynamic_slice,
     "dot_general": _contraction,
     **dict.fromkeys(REDUCTIONS, _reduce),
-    "convolution": _convolution,
+    "convolution": convolution,
     "window_sum": windows.window_sum,
     "window_max": windows.window_max,
     "window_argmax": windows.window_argmax,

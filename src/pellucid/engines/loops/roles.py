@@ -28,6 +28,9 @@ LHS, RHS = "lhs", "rhs"
 BLOCK, GROUP = "block", "group"
 """The size parameters of a generic contraction that say how much a task takes."""
 
+SHORT = 16
+"""Lines of so many rows are not worth a product each."""
+
 ROWS, DEPTH = "rows", "depth"
 """Those that say how many m's and k's there are, where each is several loops."""
 
@@ -36,9 +39,10 @@ ROWS, DEPTH = "rows", "depth"
 class Roles:
     """A contraction with its loops sorted; a missing m or n has extent 1.
 
-    `batch` also holds loops over n beyond one, and those over m where k is one axis. A contraction
-    over several axes is `windowed`: its `rows`, row-major, are all the loops over m. One that is
-    `beside` has a line of both operands beside each other for n: lhs moves along n as well.
+    `batch` also holds loops over n beyond one, and those over m where k is one axis and the last
+    one is not short. Else `rows`, row-major, are all the loops over m. With several of them, or
+    several axes of k, a contraction is `windowed`. One that is `beside` has a line of both operands
+    beside each other for n: lhs moves along n as well.
     """
 
     contract: Contract
@@ -60,7 +64,7 @@ class Roles:
     @property
     def windowed(self) -> bool:
         """Whether lhs is found by tables, not by one step for m and one for k."""
-        return self.beside or len(self.contract.axes) > 1
+        return self.beside or len(self.rows) > 1 or len(self.contract.axes) > 1
 
 
 def has_contraction(kernel: Kernel) -> bool:
@@ -92,8 +96,11 @@ def orient(kernel: Kernel) -> tuple[Kernel, tuple[str, str]]:
     return replace(kernel, buffers=(*operands, *others), body=body), (left.buffer, right.buffer)
 
 
-def sort_loops(kernel: Kernel) -> Roles:
-    """The roles of the loops of an oriented kernel."""
+def sort_loops(kernel: Kernel, short: bool = True) -> Roles:
+    """The roles of the loops of an oriented kernel.
+
+    Without `short` they are those of the kernel for any size: no line is known to be short.
+    """
     contract = _contract(kernel)
     axes = [s.axis for s in nested(kernel.body) if isinstance(s, Loop)]
     left, right = _moving(axes, contract.lhs), _moving(axes, contract.rhs)
@@ -103,7 +110,8 @@ def sort_loops(kernel: Kernel) -> Roles:
         mine = tuple(rows) or (Axis("m_one", 1),)
         batch = tuple(axis for axis in axes[:-1] if axis not in mine)
         return Roles(contract, batch, mine, axes[-1], beside=True)
-    mine = tuple(rows if len(contract.axes) > 1 else rows[-1:]) or (Axis("m_one", 1),)
+    several = len(contract.axes) > 1 or (short and _are_short(rows, contract))
+    mine = tuple(rows if several else rows[-1:]) or (Axis("m_one", 1),)
     n = columns[-1] if columns else Axis("n_one", 1)
     return Roles(contract, tuple(axis for axis in axes if axis not in (*mine, n)), mine, n)
 
@@ -111,6 +119,12 @@ def sort_loops(kernel: Kernel) -> Roles:
 def _lies_beside(axis: Axis, contract: Contract) -> bool:
     """Whether both operands have neighbours along an axis, as a depthwise window's channels."""
     return all(load.index.coefficient(axis.name) == 1 for load in (contract.lhs, contract.rhs))
+
+
+def _are_short(rows: list[Axis], contract: Contract) -> bool:
+    """Whether lines of rows are too low for products of their own, and are read where they lie."""
+    along = all(contract.lhs.index.coefficient(axis.name) == 1 for axis in contract.axes)
+    return along and bool(rows) and isinstance(rows[-1].extent, int) and rows[-1].extent <= SHORT
 
 
 def _contract(kernel: Kernel) -> Contract:

@@ -65,7 +65,7 @@ class Asking(Protocol):
 
 def window_sum(writer: Asking, node: Node, value: Value, where: Any) -> str:
     """What a window holds, added."""
-    place, zero = writer.placed(where, _shape(value)), _zero(value.dtype)
+    place, zero = writer.placed(where, shape_of(value)), zero_of(value.dtype)
 
     def element(at: Place) -> str:
         return _held(writer, node, place, at, zero)
@@ -75,14 +75,14 @@ def window_sum(writer: Asking, node: Node, value: Value, where: Any) -> str:
 
 def window_max(writer: Asking, node: Node, value: Value, where: Any) -> str:
     """The largest that a window holds."""
-    place = writer.placed(where, _shape(value))
+    place = writer.placed(where, shape_of(value))
     return _largest(writer, node, place, node.operands[0].dtype)
 
 
 def window_argmax(writer: Asking, node: Node, value: Value, where: Any) -> str:
     """The least place that holds the maximum: the largest of the negative places that do."""
     (x,), window = node.operands, cast(Sizes, node.attr("window"))
-    place = writer.placed(where, _shape(value))
+    place = writer.placed(where, shape_of(value))
     most = _largest(writer, node, place, x.dtype)
     beyond = writer.let(int32, Const(-integer_range(int32)[1]))
 
@@ -104,20 +104,20 @@ def window_pick(writer: Asking, node: Node, value: Value, where: Any) -> str:
     """What a window holds at its own place."""
     x, places = node.operands
     window = cast(Sizes, node.attr("window"))
-    place = writer.placed(where, _shape(value))
+    place = writer.placed(where, shape_of(value))
     number = writer.let(int64, Apply("cast", (writer.ask(places, place),)))
     count = _number(writer, math.prod(window))
     exists = _within(writer, number, count)
     at = _unravelled(writer, _clamped(writer, number, count), window)
-    return _held(writer, node, place, at, _zero(x.dtype), (exists,))
+    return _held(writer, node, place, at, zero_of(x.dtype), (exists,))
 
 
 def window_scatter(writer: Asking, node: Node, value: Value, where: Any) -> str:
     """What the windows that meet an element have for its place, added."""
     g, _ = node.operands
-    if not math.prod(_shape(g)):
-        return writer.let(value.dtype, Const(_zero(value.dtype)))
-    place = writer.placed(where, _shape(value))
+    if not math.prod(shape_of(g)):
+        return writer.let(value.dtype, Const(zero_of(value.dtype)))
+    place = writer.placed(where, shape_of(value))
     window, strides = (cast(Sizes, node.attr(name)) for name in ("window", "strides"))
     reach = tuple(-(-w // stride) for w, stride in zip(window, strides, strict=True))
 
@@ -133,7 +133,7 @@ def _sent(writer: Asking, node: Node, place: Place, turn: Place, reach: Sizes) -
     window, strides = (cast(Sizes, node.attr(name)) for name in ("window", "strides"))
     padding = cast(tuple[tuple[int, int], ...], node.attr("padding"))
     positions, inner, conditions = list[Affine](), list[Affine](), list[str]()
-    for axis, size in enumerate(_shape(g)[1:-1]):
+    for axis, size in enumerate(shape_of(g)[1:-1]):
         # Windows o with o * stride <= p + low < o * stride + window; the last one comes last.
         moved = writer.let(int64, Index(_plus_number(writer, place[axis + 1], padding[axis][0])))
         first = _clamped(writer, moved, None)
@@ -153,7 +153,7 @@ def _sent(writer: Asking, node: Node, place: Place, turn: Place, reach: Sizes) -
     where = (place[0], *positions, place[-1])
     wanted = writer.let(int32, Index(_row_major(inner, window)))
     hit = writer.let(bool_, Apply("equal", (writer.ask(places, where), wanted)))
-    return _guarded(writer, g.dtype, writer.ask(g, where), (*conditions, hit), _zero(g.dtype))
+    return _guarded(writer, g.dtype, writer.ask(g, where), (*conditions, hit), zero_of(g.dtype))
 
 
 # Chains over a window.
@@ -219,7 +219,7 @@ class _Along:
 
 
 def _axes(node: Node) -> list[_Along]:
-    sizes = _shape(node.operands[0])[1:-1]
+    sizes = shape_of(node.operands[0])[1:-1]
     ones = (1,) * len(sizes)
     dilation = dict(node.attrs).get("lhs_dilation", ones)
     numbers = zip(
@@ -239,7 +239,7 @@ def _held(
 ) -> str:
     """What the window of a result holds at a place of its own; `nothing` where there is nothing."""
     x, found, indexes = node.operands[0], list(conditions), list[Affine]()
-    if not math.prod(_shape(x)):
+    if not math.prod(shape_of(x)):
         return writer.let(x.dtype, Const(nothing))
     for along, o, w in zip(_axes(node), place[1:-1], at, strict=True):
         index, exists = _position(writer, along, plus(times(o, along.stride), w))
@@ -337,11 +337,13 @@ def _row_major(place: Place | list[Affine], sizes: Sizes) -> Affine:
     return total
 
 
-def _shape(value: Value) -> Sizes:
+def shape_of(value: Value) -> Sizes:
+    """The shape of a value, all of whose sizes are known."""
     return static_shape(value.shape, "a kernel with fixed sizes")
 
 
-def _zero(dtype: DType) -> float:
+def zero_of(dtype: DType) -> float:
+    """The 0 of a dtype."""
     return 0.0 if dtype.is_floating else 0
 
 
