@@ -1,18 +1,20 @@
 """How fast are matrix products, beside torch.matmul and beside what the machine can do at most?
 
-    scripts/bench products [--rounds 15] [--threads 1 2]
+    scripts/bench products [--rounds 15] [--threads 1 2] [--narrow]
 
 Shapes are those of a 784-512-512-10 perceptron at batch 128, forward and backward, and squares.
 Layouts name lhs and rhs: N is row-major, T the transpose of a row-major matrix. Both are called in
 turns in one run; a time is the best of the rounds, which a busy machine disturbs least, of one
 thread its CPU time, and `spread` is the median over the best. `peak` is a loop of multiply-adds
-that touches no memory.
+that touches no memory. `--narrow` times int8 -> int32 beside torch._int_mm, and bfloat16, instead:
+as a user calls them, on one thread, int8's peak being that of its own instruction.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -22,10 +24,12 @@ from typing import Any
 import numpy as np
 import torch
 
+import pellucid as pe
 from benchmarks.peak import peak_rate
-from pellucid.core.dtype import float32
+from pellucid.core.dtype import float32, int8
 from pellucid.engines.cpu.pool import Pool, Step, Steps
 from pellucid.engines.llvm import jit
+from pellucid.engines.llvm.folded import fold_of, multiply_add_folded
 from pellucid.engines.llvm.product import define_product
 from pellucid.engines.llvm.target import host_isa
 from pellucid.engines.llvm.text import Module
@@ -38,6 +42,7 @@ from pellucid.engines.llvm.tiling import (
     cut,
     static_cut,
 )
+from pellucid.engines.llvm.types import I32, I64, PTR, VOID, constant
 
 SHAPES = (
     ("NN", 128, 784, 512),
@@ -57,6 +62,9 @@ SHAPES = (
     ("NN", 512, 768, 3072),
     *(("NN", size, size, size) for size in (64, 128, 256, 512, 1024, 2048)),
 )
+NARROW = ((32, 784, 512), *((size, size, size) for size in (256, 512, 1024, 2048)))
+"""m, k and n of the products of narrow numbers."""
+
 WORK = 5e8
 """Multiplications of one timed run: small products are repeated."""
 
@@ -88,7 +96,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--narrow", action="store_true")
     arguments = parser.parse_args()
+    if arguments.narrow:
+        report_narrow(arguments.rounds)
+        return
     isa = host_isa()
     peak = peak_rate() * 1e-9
     print(f"{isa.name}: {peak:.0f} GFLOP/s a core at most; torch {torch.__version__}")
@@ -222,6 +234,66 @@ def launcher(
         pool.run(steps, address, threads)
 
     return run
+
+
+def report_narrow(rounds: int) -> None:
+    """Time products of int8 and bfloat16, ours and torch's in turns, and print a line of each."""
+    torch.set_num_threads(1)
+    os.environ["PELLUCID_THREADS"] = "1"
+    peaks = {"int8": byte_rate() * 1e-9, "bfloat16": peak_rate() * 1e-9}
+    print("dtype       m x   k x   n       us    torch   torch/us   GOP/s  of peak  spread")
+    for m, k, n in NARROW:
+        for dtype, peak in peaks.items():
+            ours, peer = narrow_contestants(dtype, m, k, n)
+            times: tuple[list[float], list[float]] = ([], [])
+            for _ in range(rounds):
+                for run, found in zip((ours, peer), times, strict=True):
+                    found.append(seconds(run, max(1, int(WORK / (m * k * n)))))
+            mine, theirs = map(min, times)
+            rate, spread = 2e-9 * m * k * n / mine, statistics.median(times[0]) / mine
+            print(
+                f"{dtype:8} {m:4} x{k:5} x{n:5} {1e6 * mine:8.1f} {1e6 * theirs:8.1f}"
+                f"   {theirs / mine:8.2f} {rate:7.0f} {rate / peak:8.0%}   {spread:5.2f}",
+                flush=True,
+            )
+
+
+def narrow_contestants(
+    dtype: str, m: int, k: int, n: int
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Our product and torch's, of the same operands."""
+    rng = np.random.default_rng(0)
+    lhs, rhs = (rng.integers(-128, 128, shape).astype(np.int8) for shape in ((m, k), (k, n)))
+    x, w = pe.asarray(lhs), pe.asarray(rhs)
+    left, right = torch.from_numpy(lhs), torch.from_numpy(rhs)
+    if dtype == "int8":
+        product = pe.jit(lambda x, w: pe.matmul(x, w, dtype="int32"))
+        np.testing.assert_array_equal(np.asarray(product(x, w)), torch._int_mm(left, right).numpy())
+        return lambda: product(x, w), lambda: torch._int_mm(left, right)
+    x, w, left, right = x.astype(dtype), w.astype(dtype), left.bfloat16(), right.bfloat16()
+    product = pe.jit(lambda x, w: x @ w)
+    return lambda: product(x, w), lambda: left @ right
+
+
+def byte_rate() -> float:
+    """Operations a second of the instruction that sums int8, a product being two of them."""
+    isa = host_isa()
+    fold, sums = fold_of(int8, isa), isa.registers - 4
+    vector = I32.with_lanes(isa.lanes(32))
+    module = Module(isa)
+    f = module.function("peak", VOID, [("turns", I64), ("memory", PTR)])
+    turns, memory = f.parameters
+    x, y = f.load(vector, memory), f.load(vector, f.gep(memory, vector.lanes, I32))
+    with f.loop(0, turns, accs=[constant(vector, 0)] * sums, unroll=1) as loop:
+        loop.next(*(multiply_add_folded(f, fold, x, y, acc) for acc in loop.accs))
+    for number, total in enumerate(loop.results):
+        f.store(total, f.gep(memory, number * vector.lanes, I32))
+    f.ret()
+    code = jit.load(jit.compile_text(module.text(), isa), ["peak"])
+    run = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)(code["peak"])
+    data, repeats = np.zeros(sums * vector.lanes, np.int32), 100_000
+    best = min(seconds(lambda: run(repeats, data.ctypes.data), 1) for _ in range(30))
+    return 2.0 * repeats * sums * vector.lanes * fold / best
 
 
 def _strides(array: np.ndarray[Any, Any]) -> Strides:
