@@ -103,6 +103,10 @@ if TYPE_CHECKING:
         tanh,
         where,
     )
+    from pellucid.tensor.boxes import (
+        dynamic_slice,
+        dynamic_update_slice,
+    )
     from pellucid.tensor.context import (
         device,
         devices,
@@ -436,6 +440,8 @@ _HOMES: dict[str, tuple[str, str]] = {
     "jvp": ("pellucid.tensor.functional", "jvp"),
     "value_and_grad": ("pellucid.tensor.functional", "value_and_grad"),
     "vjp": ("pellucid.tensor.functional", "vjp"),
+    "dynamic_slice": ("pellucid.tensor.boxes", "dynamic_slice"),
+    "dynamic_update_slice": ("pellucid.tensor.boxes", "dynamic_update_slice"),
     "take": ("pellucid.tensor.indexing", "take"),
     "take_along_axis": ("pellucid.tensor.indexing", "take_along_axis"),
     "concat": ("pellucid.tensor.joining", "concat"),
@@ -569,6 +575,8 @@ __all__ = [
     "diff",
     "digamma",
     "divide",
+    "dynamic_slice",
+    "dynamic_update_slice",
     "e",
     "empty",
     "empty_like",

@@ -149,8 +149,30 @@ def tolerance(case: Case, wanted: NDArray[Any]) -> NDArray[Any] | None:
         kept = dtype if dtype.bits >= 32 or case.op.name == "scatter" else float32
         inner = half_unit(kept) * terms(case) * size
         return inner + units(wanted) / 2 * (dtype.bits < 32)
+    if case.op.name.startswith("attention"):
+        return np.full(wanted.shape, half_unit(dtype) * error_of_attention(case))
     ulps = largest_error(case, dtype)
     return None if ulps <= 0.5 else units(wanted) * (ulps + 0.5)
+
+
+def error_of_attention(case: Case) -> float:
+    """The largest error in half units: roundings that a result goes through, times its size.
+
+    A score is a sum of products, so its error is that of `size` terms of the largest size, and so
+    is the relative error of its exponential; then come the sums over columns or rows.
+    """
+    q, k, v, *rest = (float(np.abs(array).max(initial=0)) for array in case.operands)
+    (_, rows, heads, size), (_, columns, shared, _) = (type.shape for type in case.types[:2])
+    numbers = (rows, heads, size, columns, shared, case.types[2].shape[3])
+    rows, heads, size, columns, shared, features = (evaluate_size(one, {}) for one in numbers)
+    scale = case.attrs["scale"]
+    score = size * q * k * scale
+    roundings = (size + 2) * score + columns + 8
+    if case.op.name == "attention":
+        return roundings * v
+    many = rows * heads // shared
+    share = 2 * features * rest[0] * v * scale
+    return (2 * roundings + features + many) * max(many * share * q, share * k, many * rest[0])
 
 
 def largest_error(case: Case, dtype: DType) -> float:

@@ -514,7 +514,34 @@ def _others() -> dict[str, list[Case]]:
     }
 
 
+ATTENTIONS: tuple[tuple[tuple[int, ...], ...], ...] = (
+    ((2, 3, 2, 4), (2, 3, 2, 4), (2, 3, 2, 4)),
+    ((1, 3, 4, 2), (1, 5, 2, 2), (1, 5, 2, 3)),
+    ((2, 1, 2, 3), (2, 4, 1, 3), (2, 4, 1, 2)),
+)
+
+
+def _attentions(name: str) -> list[Case]:
+    masks: tuple[tuple[int, ...] | None, ...] = (None, (1, 1, 3, 5), (2, 2, 1, 1))
+    made: list[Case] = []
+    for dtype in (float64, float32):
+        for shapes, mask in zip(ATTENTIONS, masks, strict=True):
+            operands = [numbers(dtype, shape, seed) for seed, shape in enumerate(shapes)]
+            if name == "attention_gradient":
+                operands.append(numbers(dtype, (*shapes[0][:3], shapes[2][3]), 3))
+            if mask is not None:
+                operands.append(np.random.default_rng(4).random(mask) < 0.7)
+            for causal, lengths in ((False, False), (True, False), (True, True)):
+                ends = [np.asarray([3, 2][: shapes[0][0]], np.int32)] if lengths else []
+                attrs = {"scale": 0.7, "causal": causal, "mask": mask is not None}
+                every = {**attrs, "lengths": lengths}
+                made.append(Case(REGISTRY[name], (*operands, *ends), every))
+    return made
+
+
 CASES: dict[str, list[Case]] = {
+    "attention": _attentions("attention"),
+    "attention_gradient": _attentions("attention_gradient"),
     **_elementwise(), **_movement(), **_reductions(), **_parts(), **_indexing(),
     "argsort": _sorts(), "dot_general": _contractions(), **_others(),
     "convolution": _convolutions(), **_poolings(),

@@ -184,7 +184,7 @@ def difference(
         return evaluate(graph, tuple(moved))[output]
 
     h = 1e-3
-    if "stop_gradient" in {node.op.name for node in graph.nodes}:
+    if graph.nodes and graph.nodes[0].op.name == "stop_gradient":
         return np.zeros(graph.outputs[output].shape)
     return (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h)
 

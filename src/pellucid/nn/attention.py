@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pellucid.core.dtype import as_dtype, float32
+from pellucid.core.dtype import as_dtype, float32, float64
 from pellucid.core.error import OpShapeError, StateError
 from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
 from pellucid.nn.initializers import Initializer, find_initializer
 from pellucid.nn.layers import Dense, Dropout
 from pellucid.nn.module import Module
+from pellucid.ops.attention import attention as attention_op
 from pellucid.tensor import arithmetic as pe
-from pellucid.tensor.products import matmul
-from pellucid.tensor.reducing import max as maximum_over
-from pellucid.tensor.reducing import places
-from pellucid.tensor.reducing import sum as sum_over
-from pellucid.tensor.shaping import permute_dims, reshape
+from pellucid.tensor.arithmetic import astype, broadcast_shapes, same_dtype
+from pellucid.tensor.dispatch import apply
+from pellucid.tensor.shaping import broadcast_to, permute_dims, reshape
 from pellucid.tensor.state import as_tensor
 from pellucid.tensor.tensor import Operand, Tensor
 
@@ -30,26 +29,57 @@ def attention(
     mask: Operand | None = None,
     causal: bool = False,
     scale: float | None = None,
+    lengths: Operand | None = None,
 ) -> Tensor:
     """softmax(query @ key^T * scale) @ value (Vaswani et al., NeurIPS 2017).
 
-    `query` (..., rows, size), `key` (..., columns, size), `value` (..., columns, features); gives
-    (..., rows, features). `scale` is 1 / sqrt(size) by default. `mask` is true where a row may look
-    at a column, and broadcasts against (..., rows, columns); `causal` lets row i look at columns up
-    to i. A row that may look nowhere gives zeros.
+    `query` (..., heads, rows, size), `key` (..., heads, columns, size), `value` (..., heads,
+    columns, features); gives (..., heads, rows, features). With two or three axes there is one
+    head. Key and value may have fewer heads, so many times fewer: then as many query heads in turn
+    look at one of theirs (grouped-query attention; Ainslie et al., EMNLP 2023). `scale` is
+    1 / sqrt(size) by default.
+
+    `mask` is true where a row may look at a column, and broadcasts against (..., heads, rows,
+    columns). `causal` lets row i look at columns up to i. `lengths`, whole numbers that broadcast
+    against the axes before the heads, say how many columns count, as in a cache of keys and values
+    that is filled step by step; the rows then are the last ones of so many, for `causal`. A row
+    that may look nowhere gives zeros.
+
+    The scores of a few rows at a time are all that is held: their number is no matter of memory.
+    Narrow floats are computed in float32 and rounded at the end. Raises OpShapeError.
 
     >>> one = as_tensor([[1.0, 0.0], [0.0, 1.0]])
     >>> print(attention(one, one, one, causal=True).numpy().round(2))
     [[1.   0.  ]
      [0.33 0.67]]
     """
-    rows, columns, values = as_tensor(query), as_tensor(key), as_tensor(value)
+    rows, columns, values = _of_one_dtype(query, key, value)
     _require_fitting(rows, columns, values)
-    factor = 1.0 / math.sqrt(rows.shape[-1]) if scale is None else scale
-    turned = permute_dims(columns, (*range(columns.ndim - 2), columns.ndim - 1, columns.ndim - 2))
-    scores = pe.multiply(matmul(rows, turned), factor)
-    allowed = _allowed(scores.shape, mask, causal)
-    return matmul(_softmax_where(allowed, scores), values)
+    given = rows.dtype
+    if given not in (float32, float64):
+        rows, columns, values = (astype(one, float32) for one in (rows, columns, values))
+    headed = max(one.ndim for one in (rows, columns, values)) > 3
+    operands = [_with_heads(one, headed) for one in (rows, columns, values)]
+    if mask is not None:
+        operands.append(_with_heads(as_tensor(mask), headed))
+    shapes = [one.shape[:-3] for one in operands]
+    if lengths is not None:
+        shapes.append(as_tensor(lengths).shape)
+    leading = broadcast_shapes("attention", *shapes)
+    laid_out = [_laid_out(one, leading) for one in operands[:3]]
+    laid_out += [_mask_laid_out(one, leading) for one in operands[3:]]
+    if lengths is not None:
+        ends = broadcast_to(lengths, leading)
+        laid_out.append(reshape(ends, (ends.size,)))
+    attrs = {
+        "causal": causal,
+        "lengths": lengths is not None,
+        "mask": mask is not None,
+        "scale": 1.0 / math.sqrt(max(rows.shape[-1], 1)) if scale is None else float(scale),
+    }
+    found = permute_dims(apply(attention_op, tuple(laid_out), tuple(attrs.items())), (0, 2, 1, 3))
+    heads = found.shape[1:2] if headed else ()
+    return astype(reshape(found, (*leading, *heads, *found.shape[2:])), given)
 
 
 class MultiHeadAttention(Module):
@@ -160,30 +190,36 @@ def _both(padding: Operand | None, mask: Operand | None) -> Tensor | None:
     return wide if mask is None else pe.logical_and(wide, mask)
 
 
-def _allowed(shape: tuple[int, ...], mask: Operand | None, causal: bool) -> Tensor | None:
-    """Where a row may look, or None where it may look everywhere."""
-    if not causal:
-        return None if mask is None else as_tensor(mask)
-    plane = shape[-2:]
-    earlier = pe.less_equal(places(plane, 1), places(plane, 0))
-    return earlier if mask is None else pe.logical_and(earlier, mask)
+def _of_one_dtype(query: Operand, key: Operand, value: Operand) -> tuple[Tensor, Tensor, Tensor]:
+    rows, columns = same_dtype(query, key)
+    columns, values = same_dtype(columns, value)
+    return same_dtype(rows, values)[0], columns, values
 
 
-def _softmax_where(allowed: Tensor | None, scores: Tensor) -> Tensor:
-    """softmax over the last axis, of the allowed elements alone; 0 for all others."""
-    if allowed is not None:
-        scores = pe.where(allowed, scores, _LOW.get(scores.dtype.name, -1e37))
-    top = pe.stop_gradient(maximum_over(scores, axis=-1, keepdims=True))
-    raised = pe.exp(pe.subtract(scores, top))
-    if allowed is None:
-        return pe.divide(raised, sum_over(raised, axis=-1, keepdims=True))
-    shown = pe.where(allowed, raised, 0.0)
-    total = sum_over(shown, axis=-1, keepdims=True)
-    return pe.divide(shown, pe.where(pe.equal(total, 0.0), 1.0, total))
+def _with_heads(x: Tensor, headed: bool) -> Tensor:
+    """x with four axes at least, the third last of which are heads."""
+    padded = (*(1 for _ in range(2 - x.ndim)), *x.shape)
+    shape = padded if headed else (*padded[:-2], 1, *padded[-2:])
+    return reshape(x, (*(1 for _ in range(4 - len(shape))), *shape))
 
 
-# So low that exp gives 0, and finite, so that a row without any element is no NaN.
-_LOW = {"float16": -3e4}
+def _laid_out(x: Tensor, leading: tuple[int, ...]) -> Tensor:
+    """(..., heads, length, size) as (batch, length, heads, size)."""
+    axes = tuple(range(x.ndim))
+    turned = permute_dims(x, (*axes[:-3], axes[-2], axes[-3], axes[-1]))
+    return _merged(turned, leading)
+
+
+def _mask_laid_out(mask: Tensor, leading: tuple[int, ...]) -> Tensor:
+    """A mask as (batch, heads, rows, columns), each of which may be 1."""
+    same = all(size == 1 for size in mask.shape[:-3])
+    return reshape(mask, (1, *mask.shape[-3:])) if same else _merged(mask, leading)
+
+
+def _merged(x: Tensor, leading: tuple[int, ...]) -> Tensor:
+    """The axes before the last three broadcast, and as one."""
+    last = x.shape[-3:]
+    return reshape(broadcast_to(x, (*leading, *last)), (math.prod(leading), *last))
 
 
 def _require_fitting(rows: Tensor, columns: Tensor, values: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pellucid.ops import (
+    attention,
     bits,
     contract,
     control,
@@ -24,6 +25,7 @@ from pellucid.ops.define import REGISTRY, Op, lookup
 __all__ = [
     "REGISTRY",
     "Op",
+    "attention",
     "bits",
     "contract",
     "control",

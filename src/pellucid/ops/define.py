@@ -64,6 +64,17 @@ class Custom:
 
 
 @dataclass(frozen=True, slots=True)
+class Composed:
+    """The derivative is that of `parts(*operands, **attrs)`, which means the same by other ops.
+
+    `vjp`, as in Custom, is the better way for reverse mode, if there is one.
+    """
+
+    parts: Callable[..., Value]
+    vjp: Callable[..., tuple[Value | None, ...]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NoDerivative:
     """There is none, and why; a floating result is refused with the reason."""
 
@@ -77,7 +88,7 @@ class NoBatch:
     why: str
 
 
-Derivative = Pointwise | Multilinear | Custom | NoDerivative
+Derivative = Pointwise | Multilinear | Custom | Composed | NoDerivative
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from pellucid.core.shape import static_shape
 from pellucid.core.source import Source
@@ -22,6 +22,9 @@ from pellucid.ir.graph import Graph, Node, Type, Value
 from pellucid.ir.record import add_stage
 from pellucid.ops.define import lookup
 from pellucid.passes.packing import Block, fullest_node, pack
+
+WORTH_SHARING: Final = 1 << 14
+"""Bytes from which on a copy costs more than it may cost the arena to avoid it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +285,11 @@ def reads_in_place(node: Node, operand: Value, result: Value) -> bool:
     """
     if operand.shape != result.shape or operand.dtype.bytes != result.dtype.bytes:
         return False
+    if node.op.name in ("scatter", "dynamic_update_slice"):
+        # These write over their first operand, which need not be copied if it lies there. A small
+        # copy is cheaper than a block that is in use for longer.
+        large = value_bytes(operand) >= WORTH_SHARING or operand.node is None
+        return large and node.operands[0] is operand and operand not in node.operands[1:]
     if node.op.name != "fusion":
         return lookup(node.op.name).kind == "elementwise"
     body: Graph = node.attr("body")

@@ -10,9 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pellucid.ir.build import building, current_builder
 from pellucid.ir.graph import Graph, Node, Value
-from pellucid.ops.define import Custom, Multilinear, NoDerivative, One, Pointwise
+from pellucid.ops.define import Composed, Custom, Multilinear, NoDerivative, One, Pointwise
 from pellucid.ops.elementwise import add, mul, neg, sub
-from pellucid.transforms.tangent import card, floating_inputs, is_floating, refuse, zero
+from pellucid.transforms.tangent import (
+    card,
+    composition,
+    floating_inputs,
+    is_floating,
+    refuse,
+    zero,
+)
 
 
 def jvp(graph: Graph, wrt: Sequence[int]) -> Graph:
@@ -72,6 +79,12 @@ def _tangent(
         raise refuse(node, rule.why)
     if isinstance(rule, Custom):
         return rule.jvp(tangents, y, operands, attrs)
+    if isinstance(rule, Composed):
+        parts = composition(node, rule.parts)
+        env = current_builder().copy(parts, list(operands))
+        pairs = zip(parts.inputs, tangents, strict=True)
+        moved = push_forward(parts, env, {value: t for value, t in pairs if t is not None})
+        return moved.get(parts.outputs[0])
     for index, tangent in enumerate(tangents):
         if tangent is None:
             continue

@@ -6,10 +6,11 @@ A value depends on another if a chain of floating results leads to it; whole num
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pellucid.core.error import DerivativeError
 from pellucid.core.source import at_line
+from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, Node, TensorType, Value
 from pellucid.ops.define import Op, lookup
 from pellucid.ops.elementwise import stop_gradient
@@ -50,6 +51,13 @@ def floating_inputs(name: str, graph: Graph, wrt: Sequence[int]) -> list[Value]:
                 "cast it, or leave it out"
             )
     return chosen
+
+
+def composition(node: Node, parts: Callable[..., Value]) -> Graph:
+    """What a node's op is composed of, as a graph with the node's operands for inputs."""
+    with building() as builder:
+        inputs = [builder.input(operand.type) for operand in node.operands]
+        return builder.graph([parts(*inputs, **dict(node.attrs))])
 
 
 def refuse(node: Node, why: str) -> DerivativeError:

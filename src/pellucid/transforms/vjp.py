@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from pellucid.ir.build import Builder, building, current_builder
 from pellucid.ir.graph import Graph, Node, Value
 from pellucid.ir.rewrite import copy_node, prune
-from pellucid.ops.define import Custom, Multilinear, NoDerivative, One, Pointwise
+from pellucid.ops.define import Composed, Custom, Multilinear, NoDerivative, One, Pointwise
 from pellucid.ops.elementwise import add, mul, neg
 from pellucid.transforms.jvp import total_by_value
 from pellucid.transforms.tangent import (
     card,
+    composition,
     dependents,
     floating_inputs,
     is_floating,
@@ -100,7 +101,14 @@ def _shares(
     rule, attrs = card(node).derivative, dict(node.attrs)
     if isinstance(rule, NoDerivative):
         raise refuse(node, rule.why)
-    if isinstance(rule, Custom):
+    if isinstance(rule, Composed) and rule.vjp is None:
+        parts = composition(node, rule.parts)
+        env = current_builder().copy(parts, list(operands))
+        chosen = [value for value, w in zip(parts.inputs, wanted, strict=True) if w]
+        found = iter(pull_back(parts, env, {parts.outputs[0]: g}, chosen))
+        return [next(found) if w else None for w in wanted]
+    if isinstance(rule, Custom | Composed):
+        assert rule.vjp is not None, "a composition without one was pulled back above"
         given = rule.vjp(g, y, operands, attrs)
         return [share if w else None for share, w in zip(given, wanted, strict=True)]
     if isinstance(rule, Multilinear):

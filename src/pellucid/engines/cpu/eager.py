@@ -22,6 +22,7 @@ import numpy as np
 from pellucid.core.dtype import DType
 from pellucid.core.shape import Axes
 from pellucid.engines.base import Layout, layout, unsupported
+from pellucid.engines.cpu.attention import ATTENTIONS, draft_blocks
 from pellucid.engines.cpu.pool import Step, Steps, pool
 from pellucid.engines.cpu.rules import (
     ENGINE,
@@ -46,6 +47,7 @@ from pellucid.engines.llvm.target import SSE2, Isa, host_isa
 from pellucid.engines.llvm.text import Module
 from pellucid.engines.llvm.tiling import Cut, cut
 from pellucid.engines.llvm.types import I64, NULL, PTR, VOID, constant
+from pellucid.engines.loops.blocks import Blocked, generalise_blocked
 from pellucid.engines.loops.build import draft
 from pellucid.engines.loops.contracted import ScatteredAxes
 from pellucid.engines.loops.generic import generalise
@@ -68,6 +70,7 @@ from pellucid.engines.loops.target import WRITTEN, Write, writes
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, Node, TensorType
 from pellucid.ops.define import Op, lookup
+from pellucid.ops.movement import full
 
 GRAIN: Final = "grain"
 """The size parameter that says how many turns of the outermost loop a task takes."""
@@ -110,6 +113,8 @@ def launcher(
         return _written(op.name, turns, operands, layout(result), isa or host_isa())
     if op.name == "reverse":
         return _reversed(attrs["axes"], operands, layout(result), isa or host_isa())
+    if op.name in ATTENTIONS:
+        return _attention(op, attrs, operands, layout(result), isa or host_isa())
     graph = _graph(op, attrs, operands)
     if op.name == "argsort" and prod(operands[0].shape):
         return _sorted(graph, operands, layout(result), isa or host_isa())
@@ -246,6 +251,25 @@ def _sorted(graph: Graph, operands: tuple[Layout, ...], result: Layout, isa: Isa
     return _Shared(result, replace(ready, scratch_bytes=sort_bytes(kernel)), ())
 
 
+def _attention(
+    op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...], result: Layout, isa: Isa
+) -> EagerLaunch:
+    types = tuple(operand.type for operand in operands)
+    strides = tuple(operand.strides for operand in operands)
+    blocked = draft_blocks(op.name, attrs, types, strides, isa, generic=True)
+    if blocked is None or not prod(result.shape):
+        with building() as builder:
+            zeros = builder.graph([full(result.shape, 0.0, result.dtype)])
+        plain = _ready(zeros, (), result, isa)
+        return _Ignoring(result, plain)
+    generic, sizes = generalise_blocked(blocked)
+    order = tuple(range(len(blocked.buffers)))
+    ready = _Ready(
+        _compiled(generic, isa), blocked.name, sizes, order, blocked.tasks, 1, blocked.scratch_bytes
+    )
+    return _Shared(result, ready, ())
+
+
 def _reversed(axes: Axes, operands: tuple[Layout, ...], result: Layout, isa: Isa) -> EagerLaunch:
     """A copy that begins at the last element and walks back."""
     (operand,) = operands
@@ -269,7 +293,7 @@ def _step(ready: _Ready, arguments: tuple[tuple[int, int], ...]) -> Step:
 
 
 @cache
-def _compiled(kernel: Kernel, isa: Isa) -> Code:
+def _compiled(kernel: Kernel | Blocked, isa: Isa) -> Code:
     return code_cache.load(lower(kernel, isa), isa, (kernel.name,))
 
 
@@ -283,6 +307,18 @@ class _Nothing:
 
     def __call__(self, *addresses: int) -> None:
         pass
+
+
+class _Ignoring:
+    """The launch of what does not look at its operands."""
+
+    __slots__ = ("_run", "result")
+
+    def __init__(self, result: Layout, run: EagerLaunch) -> None:
+        self.result, self._run = result, run
+
+    def __call__(self, *addresses: int) -> None:
+        self._run(addresses[-1])
 
 
 class _Alone:

@@ -30,8 +30,8 @@ from pellucid.engines.cpu.storage import allocate
 from pellucid.engines.llvm import cache
 from pellucid.engines.llvm.jit import Code, assembly, optimised_ir
 from pellucid.engines.llvm.target import Isa, host_isa
+from pellucid.engines.loops.blocks import Blocked, kernel_text
 from pellucid.engines.loops.ir import Kernel
-from pellucid.engines.loops.text import print_kernel
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, Node, TensorType, Type, Value
 from pellucid.ir.record import add_stage, is_recording
@@ -84,7 +84,7 @@ class _Assembly:
         self.graph, self.plan, self.isa = graph, plan, isa
         self.steps: list[Step] = []
         self.launched: list[Launched] = []
-        self.texts: dict[Kernel, str] = {}
+        self.texts: dict[Kernel | Blocked, str] = {}
         self.code: dict[str, Code] = {}
         self.constants: list[Storage] = []
         self.arena = len(graph.inputs) + len(graph.outputs)
@@ -198,7 +198,7 @@ class _Assembly:
         for text in self.code:
             one = first[text]
             made_by = f"engines/llvm: {one.name}"
-            add_stage("loops", partial(print_kernel, one.kernel), f"engines/loops: {one.name}", 0.0)
+            add_stage("loops", partial(kernel_text, one.kernel), f"engines/loops: {one.name}", 0.0)
             add_stage("llvm", partial(optimised_ir, text, self.isa), made_by, 0.0)
             add_stage("assembly", partial(assembly, text, self.isa), made_by, 0.0)
 
@@ -246,4 +246,4 @@ def _require_known(name: str, values: Iterable[Value | Type], source: Source | N
 
 def _kernels_text(parts: list[Realisation]) -> str:
     calls = [call for part in parts for call in part.calls]
-    return "\n\n".join(print_kernel(call.kernel) for call in calls)
+    return "\n\n".join(kernel_text(call.kernel) for call in calls)

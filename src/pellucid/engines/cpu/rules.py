@@ -15,6 +15,7 @@ from typing import Final, Literal
 from pellucid.core.shape import static_shape
 from pellucid.core.source import Source
 from pellucid.engines.base import unsupported
+from pellucid.engines.cpu.attention import ATTENTIONS, draft_blocks
 from pellucid.engines.cpu.staging import (
     Stage,
     backwards,
@@ -28,6 +29,7 @@ from pellucid.engines.llvm.contract import contraction_cut
 from pellucid.engines.llvm.elementwise import supports
 from pellucid.engines.llvm.lower import lower
 from pellucid.engines.llvm.target import Isa
+from pellucid.engines.loops.blocks import Blocked
 from pellucid.engines.loops.build import Strides, draft, sizes_of
 from pellucid.engines.loops.contracted import ScatteredAxes
 from pellucid.engines.loops.hold import hold
@@ -42,7 +44,7 @@ from pellucid.engines.loops.target import WRITTEN, Target, writes
 from pellucid.ir.build import Builder, building
 from pellucid.ir.graph import Graph, Node, Value
 from pellucid.ops.define import REGISTRY, lookup
-from pellucid.ops.movement import inverse, transpose
+from pellucid.ops.movement import full, inverse, transpose
 
 ENGINE: Final = "cpu"
 
@@ -53,7 +55,8 @@ STRUCTURAL: Final = (
     "constant", "iota", "random_bits", "broadcast", "transpose", "reshape", "slice",
     "reverse", "gather", "dynamic_slice", "sum", "prod", "max", "min", "dot_general",
     "stop_gradient", "fusion", "argsort", "convolution",
-    "window_sum", "window_max", "window_argmax", "window_pick", "window_scatter", *WRITTEN,
+    "window_sum", "window_max", "window_argmax", "window_pick", "window_scatter",
+    *ATTENTIONS, *WRITTEN,
 )  # fmt: skip
 """The ops that are not one scalar op an element."""
 
@@ -80,7 +83,7 @@ class Argument:
 class KernelCall:
     """One launch: the scheduled kernel, what its buffers are, and how its tasks are shared."""
 
-    kernel: Kernel
+    kernel: Kernel | Blocked
     arguments: tuple[Argument, ...]
     tasks: int
     tasks_per_thread: int = 1
@@ -155,6 +158,8 @@ def _realised(graph: Graph, isa: Isa) -> Realisation:
     if last == "argsort":
         kernel = nest("argsort", draft_sort(graph), arrange)
         return Realisation((replace(_loops(kernel, isa), scratch_bytes=sort_bytes(kernel)),))
+    if last in ATTENTIONS:
+        return _attention(graph, isa)
     node = contraction_of(graph)
     if node is None:
         return _kernels(graph, isa)
@@ -189,13 +194,29 @@ def _written(graph: Graph, isa: Isa) -> Iterator[KernelCall]:
         shapes = [sizes_of(node.operands[read.operand]) for read in write.reads]
         strides = [row_major(shape) for shape in shapes]
         plan = draft_into(write.graph, tuple(strides), write.target)
-        call = _loops(nest(f"{name}_{number}", plan, write_order(write.target)), isa)
+        kernel = nest(f"{name}_{number}", plan, write_order(write.target))
+        call = _loops(replace(kernel, unless=("x0", "y0") if write.whole else None), isa)
         whose = {Argument("result", 0): Argument("result", 0, write.skipped * result.dtype.bytes)}
         for at, (read, steps) in enumerate(zip(write.reads, strides, strict=True)):
             source = graph.inputs.index(node.operands[read.operand])
             skipped = read.skipped(steps) * operands[read.operand].dtype.bytes
             whose[Argument("operand", at)] = Argument("operand", source, skipped)
         yield replace(call, arguments=tuple(whose[one] for one in call.arguments))
+
+
+def _attention(graph: Graph, isa: Isa) -> Realisation:
+    (node,), (result,) = graph.nodes, graph.outputs
+    operands = tuple(operand.tensor for operand in node.operands)
+    strides = tuple(row_major(sizes_of(operand)) for operand in node.operands)
+    blocked = draft_blocks(node.op.name, dict(node.attrs), operands, strides, isa)
+    if blocked is None:
+        with building() as builder:
+            zeros = builder.graph([full(result.shape, 0.0, result.dtype)])
+        return _kernels(zeros, isa)
+    whose = [Argument("operand", graph.inputs.index(operand)) for operand in node.operands]
+    arguments = (*whose, Argument("result", 0))
+    call = KernelCall(blocked, arguments, blocked.tasks, 1, blocked.scratch_bytes)
+    return Realisation((call,))
 
 
 def sort_bytes(kernel: Kernel) -> int:

@@ -14,6 +14,7 @@ from pellucid.engines.base import Launches, MemoryNeed, Storage, layout
 from pellucid.engines.cpu.pool import Step, Steps, pool
 from pellucid.engines.cpu.storage import allocate, block_bytes
 from pellucid.engines.llvm.jit import Code
+from pellucid.engines.loops.blocks import Blocked
 from pellucid.engines.loops.ir import Kernel
 from pellucid.ir.graph import Graph, Node, TensorType
 from pellucid.ir.record import Run, TimedStep, add_run, clocks, is_timing
@@ -29,7 +30,7 @@ class Launched:
     """
 
     name: str
-    kernel: Kernel
+    kernel: Kernel | Blocked
     llvm: str
     tasks: int
     node: Node

@@ -40,7 +40,12 @@ def define_loops(module: Module, kernel: Kernel) -> None:
     pointers, numbers, _, _, _ = f.parameters
     known = load_pointers(f, kernel, pointers) | scratch_pointers(f, kernel)
     scope = Scope(f, kernel, known, load_sizes(f, kernel, numbers))
-    emit(scope, kernel.body)
+    if kernel.unless is None:
+        emit(scope, kernel.body)
+    else:
+        one, other = (known[name] for name in kernel.unless)
+        with f.when(f.icmp("ne", one, other), name="apart"):
+            emit(scope, kernel.body)
     f.ret()
 
 

@@ -163,7 +163,8 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
         rows, vectors = _low_tile(spec, isa, rows, vectors)
     fold = 1 if tables or lanes == 1 else fold_of(spec.dtype, isa)
     if not spec.is_static:
-        even = spec.m == 1 and not tables
+        even = isinstance(spec.m, int) and not tables
+        rows = _even_rows(spec, spec.m, rows) if isinstance(spec.m, int) else rows
         tiling = Tiling(
             rows, vectors, lanes, pack_lhs, pack_rhs, even, block, group, turned, tables
         )
@@ -214,6 +215,13 @@ def cut(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) -> Cut
 def static_cut(spec: ProductSpec, tiling: Tiling) -> Cut:
     """The launch of a static product."""
     return _launch(spec.dtype, tiling, *_extents(spec))
+
+
+def one_task(dtype: DType, tiling: Tiling, m: int, n: int, k: int) -> Cut:
+    """The launch of a size-generic product as one task; the sizes are the largest it may get."""
+    tiles, panels = _tiles_and_panels(tiling, m, n)
+    whole = replace(tiling, block=max(tiles, 1), group=max(panels, 1))
+    return _launch(dtype, whole, 1, m, n, k)
 
 
 def chunk_length(k: int, fold: int = 1) -> int:

@@ -32,7 +32,7 @@ from pellucid.engines.loops.ir import (
 
 
 def generalise(kernel: Kernel, unit_axes: frozenset[str]) -> tuple[Kernel, tuple[int, ...]]:
-    r"""The kernel with parameters in place of sizes, and their values.
+    r"""The kernel with parameters in place of numbers, after those it has; and their values.
 
     A stride of 1 along one of `unit_axes` stays a number.
 
@@ -50,13 +50,15 @@ def generalise(kernel: Kernel, unit_axes: frozenset[str]) -> tuple[Kernel, tuple
     names: list[str] = []
 
     def parameter(prefix: str, size: Size) -> str:
-        assert isinstance(size, int), "only a kernel of known sizes is made generic"
+        if isinstance(size, str):
+            return size
         names.append(f"{prefix}{len(names)}")
         numbers.append(size)
         return names[-1]
 
     body = _Generaliser(parameter, unit_axes).block(kernel.body)
-    return replace(kernel, parameters=tuple(names), body=body), tuple(numbers)
+    every = (*kernel.parameters, *names)
+    return replace(kernel, parameters=every, body=body), tuple(numbers)
 
 
 class _Generaliser:

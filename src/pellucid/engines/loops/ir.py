@@ -283,6 +283,7 @@ class Kernel:
     """A loop nest with its size parameters, its buffers (in the order of the call) and schedule.
 
     `scratch` are buffers that no call hands over: what a task writes there it reads itself.
+    Nothing is done where the two buffers of `unless` are one memory.
     An axis without a binding runs serially. One "thread" axis at most: the outermost loop.
     """
 
@@ -292,6 +293,7 @@ class Kernel:
     body: tuple[Statement, ...]
     schedule: tuple[Binding, ...] = ()
     scratch: tuple[Buffer, ...] = ()
+    unless: tuple[str, str] | None = None
 
     def buffer(self, name: str) -> Buffer:
         """The buffer called `name`."""

@@ -7,7 +7,7 @@ other: each is a small graph of elements, and a `Target` that says where each go
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Final, Literal
 
@@ -68,6 +68,8 @@ class Write:
     reads: tuple[Read, ...]
     target: Target
     start: tuple[int, ...]
+    whole: bool = False
+    """It copies an operand as it is: nothing is to be done where the result lies there."""
 
     @property
     def skipped(self) -> int:
@@ -142,7 +144,8 @@ def _over(
         graph = builder.graph(inputs)
     start = (0,) * len(target.shape)
     reads = tuple(Read(number) for number in range(1, len(operands)))
-    return [_copy(0, operands[0], target.shape, start), Write(graph, reads, target, start)]
+    copy = replace(_copy(0, operands[0], target.shape, start), whole=True)
+    return [copy, Write(graph, reads, target, start)]
 
 
 def _scatter(

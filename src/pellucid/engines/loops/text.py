@@ -58,6 +58,8 @@ def print_kernel(kernel: Kernel) -> str:
         lines.append(f"  sizes {' '.join(kernel.parameters)}")
     lines += [f"  {b.access} {b.name}: {b.dtype}" for b in kernel.buffers]
     lines += [f"  scratch {b.name}: {b.dtype} x {b.elements}" for b in kernel.scratch]
+    if kernel.unless:
+        lines.append(f"  unless {kernel.unless[0]} is {kernel.unless[1]}")
     lines += [f"  {b.kind} {b.axis} {b.factor}" for b in kernel.schedule]
     return "\n".join([*lines, *_block(kernel.body, "  ")])
 
@@ -78,6 +80,7 @@ def parse_kernel(text: str) -> Kernel:
     while found := lines.take_if(r"scratch (\w+): (\w+) x (\d+)"):
         buffer, dtype, elements = found
         scratch.append(Buffer(buffer, named_dtype(dtype), "scratch", int(elements)))
+    unless = lines.take_if(r"unless (\w+) is (\w+)")
     schedule: list[Binding] = []
     while found := lines.take_if(r"(thread|vector|unroll) (\w+) (\w+)"):
         kind, axis, factor = found
@@ -85,7 +88,8 @@ def parse_kernel(text: str) -> Kernel:
         schedule.append(Binding(axis, kind, _parse_size(factor)))
     body = lines.block(2)
     lines.expect_end()
-    return Kernel(name, parameters, tuple(buffers), body, tuple(schedule), tuple(scratch))
+    same = (unless[0], unless[1]) if unless else None
+    return Kernel(name, parameters, tuple(buffers), body, tuple(schedule), tuple(scratch), same)
 
 
 def print_expression(value: Expression, dtype: DType) -> str:

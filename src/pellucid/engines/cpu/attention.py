@@ -1,0 +1,105 @@
+"""How does the CPU engine run an attention? As one kernel of kernels (loops/attention.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from pellucid.engines.llvm.contract import contraction_cut, plan_contraction
+from pellucid.engines.llvm.target import Isa
+from pellucid.engines.llvm.tiling import one_task
+from pellucid.engines.loops.attention import (
+    DEPTH,
+    Attention,
+    Finish,
+    Finished,
+    draft_attention,
+    draft_gradient,
+)
+from pellucid.engines.loops.blocks import Blocked
+from pellucid.engines.loops.generic import generalise
+from pellucid.engines.loops.ir import Kernel, scratch_bytes
+from pellucid.engines.loops.roles import BLOCK, GROUP, has_contraction, orient, sort_loops
+from pellucid.engines.loops.schedule import schedule
+from pellucid.ir.graph import TensorType
+from pellucid.ops.attention import sizes_of
+
+ATTENTIONS: Final = ("attention", "attention_gradient")
+"""The ops that are realised here."""
+
+
+def draft_blocks(
+    name: str,
+    attrs: Mapping[str, Any],
+    operands: tuple[TensorType, ...],
+    strides: tuple[tuple[int, ...], ...],
+    isa: Isa,
+    generic: bool = False,
+) -> Blocked | None:
+    """The kernel of one of the ATTENTIONS for operands that lie so.
+
+    None where there are no rows or no columns: then the result is zeros. `generic` makes its inner
+    kernels so that their code suits other sizes.
+    """
+    sizes = sizes_of(operands[0].shape, operands[1].shape, operands[2].shape)
+    if 0 in (sizes.rows, sizes.columns, sizes.shared, sizes.batch):
+        return None
+    count = 4 if name == "attention_gradient" else 3
+    lying = list(strides[:count])
+    if attrs["mask"]:
+        pairs = zip(operands[count].shape, strides[count], strict=True)
+        lying.append(tuple(0 if size == 1 else stride for size, stride in pairs))
+    asked = Attention(
+        operands[0].dtype,
+        sizes,
+        tuple(lying),
+        attrs["scale"],
+        attrs["causal"],
+        attrs["mask"],
+        operands[-1].dtype if attrs["lengths"] else None,
+    )
+    draft = draft_gradient if name == "attention_gradient" else draft_attention
+    return draft(asked, _finisher(isa, generic), generic)
+
+
+def _finisher(isa: Isa, generic: bool) -> Finish:
+    def finish(kernel: Kernel, most: dict[str, int]) -> Finished:
+        if has_contraction(kernel):
+            return _product(kernel, most, isa, generic)
+        bound = _bound(kernel, isa)
+        sizes: tuple[int, ...] = ()
+        if generic:
+            vectors = (binding.axis for binding in bound.schedule if binding.kind == "vector")
+            made, sizes = generalise(kernel, frozenset(vectors))
+            bound = _bound(made, isa)
+        names = tuple(buffer.name for buffer in kernel.buffers)
+        return Finished(bound, names, sizes, 1, scratch_bytes(bound))
+
+    return finish
+
+
+def _bound(kernel: Kernel, isa: Isa) -> Kernel:
+    """A scheduled kernel that one thread runs alone."""
+    bound = schedule(kernel, isa.vector_bits, 1)
+    alone = tuple(binding for binding in bound.schedule if binding.kind != "thread")
+    return replace(bound, schedule=alone)
+
+
+def _product(kernel: Kernel, most: dict[str, int], isa: Isa, generic: bool) -> Finished:
+    oriented, operands = orient(kernel)
+    names = (*operands, *(buffer.name for buffer in oriented.buffers[2:]))
+    if not most and not generic:
+        cut = contraction_cut(oriented, isa)
+        return Finished(oriented, names, (), cut.tasks, cut.scratch_bytes)
+    roles = sort_loops(oriented)
+    assert roles.k.name == DEPTH, "an attention's kernels sum over one axis"
+    axes = (roles.m, roles.n, roles.k)
+    made, sizes = oriented, ()
+    if generic:
+        made, sizes = generalise(oriented, frozenset(axis.name for axis in axes))
+    made = replace(made, parameters=(*made.parameters, BLOCK, GROUP))
+    spec, tiling = plan_contraction(made, isa)
+    extents = [most[a.extent] if isinstance(a.extent, str) else a.extent for a in axes]
+    cut = one_task(spec.dtype, tiling, *extents)
+    return Finished(made, names, (*sizes, cut.block, cut.group), 1, cut.scratch_bytes)

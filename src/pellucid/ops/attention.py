@@ -1,0 +1,413 @@
+"""How does a sequence look at another? Scaled-dot-product attention (Vaswani et al., NeurIPS 2017).
+
+    attention(query, key, value, [mask], [lengths])    softmax(query . key * scale) . value
+
+`query` is (batch, rows, heads, size), `key` (batch, columns, shared, size) and `value` (batch,
+columns, shared, features), where `shared` divides `heads`: so many query heads in turn look at one
+head of key and value (grouped-query attention; Ainslie et al., EMNLP 2023). The result is (batch,
+rows, heads, features). A row sees a column if `mask` (which broadcasts against (batch, heads, rows,
+columns)) is true there, if the column is one of the first `lengths[batch]`, and, where `causal`, if
+it does not come later than the row: rows and columns begin together, but end together where there
+are lengths. A row that sees nothing gives zeros.
+
+The order is the op's own, so that no engine has to hold the scores of all rows at once. Scores are
+products as in `dot_general`, times `scale`; e = exp(score - the row's largest), 0 where the row
+does not look; the sum of a row's e is that of `sum`; the e times the values are added in chunks of
+512 columns, the chunks in order, and divided by the sum at the end. Columns beyond the last one
+that any row of a block (`rows_at_once`) can see take no part at all.
+
+`attention_gradient` takes the cotangent g after the value, and gives those of query, key and value,
+one after the other in row-major order. It makes the weights w = e * (1 / sum) again, and takes
+dw = g . value, ds = (w * (dw - sum(w * dw))) * scale; the query's are ds . key (in chunks of 512
+columns); the key's ds . query and the value's w . g are added up one block of rows after the other,
+for one query head after the other.
+"""
+
+# The references index arrays, of whose types NumPy says little.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pellucid.core.dtype import bool_, float32, float64, int32, int64
+from pellucid.core.error import OpShapeError, OpTypeError
+from pellucid.core.shape import Shape, Size, product, static_shape
+from pellucid.ir.graph import TensorType, Value
+from pellucid.ops.contract import dot_general
+from pellucid.ops.define import Array, Composed, Cost, define, moved_bytes, require_dtype
+from pellucid.ops.elementwise import add as plus
+from pellucid.ops.elementwise import (
+    cast,
+    div,
+    equal,
+    exp,
+    less,
+    less_equal,
+    logical_and,
+    minimum,
+    mul,
+    select,
+    stop_gradient,
+    sub,
+)
+from pellucid.ops.movement import broadcast, full, iota, reshape, transpose
+from pellucid.ops.parts import concatenate, repeated, slice
+from pellucid.ops.reduce import max_, sum_
+
+MOST_ROWS = 84
+"""Rows whose scores are held at once, unless there are very many columns."""
+
+COLUMN_CHUNK = 512
+"""Columns whose weighted values are one chain of multiply-adds."""
+
+
+def rows_at_once(rows: int, columns: int) -> int:
+    """How many rows form a block: as equal ones as can be, and smaller ones for long rows.
+
+    >>> rows_at_once(256, 256), rows_at_once(100, 100), rows_at_once(8192, 8192)
+    (64, 50, 28)
+    """
+    most = MOST_ROWS if columns <= 2048 else 42 if columns <= 4096 else 28
+    blocks = -(-rows // most)
+    return -(-rows // blocks) if rows else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The sizes of an attention; `groups` query heads look at each of the `shared` heads."""
+
+    batch: Size
+    rows: Size
+    columns: Size
+    shared: Size
+    groups: Size
+    size: Size
+    features: Size
+
+
+def sizes_of(query: Shape, key: Shape, value: Shape) -> Sizes:
+    """The sizes of an attention from the shapes of its first operands."""
+    shared = key[2]
+    groups = query[2] // shared if isinstance(shared, int) and shared else 1
+    return Sizes(query[0], query[1], key[1], shared, groups, query[3], value[3])
+
+
+def _require(name: str, types: tuple[TensorType, ...], mask: bool, lengths: bool) -> Sizes:
+    if len(types) != 3 + mask + lengths:
+        raise OpTypeError(f"{name}: expected {3 + mask + lengths} operands, got {len(types)}")
+    query, key, value = types[:3]
+    shapes = ", ".join(one.message() for one in (query, key, value))
+    for type in (query, key, value):
+        require_dtype(name, type, (float32, float64))
+        if type.rank != 4 or type.dtype is not query.dtype:
+            raise OpShapeError(f"{name}: expected 4 axes and one dtype, got {shapes}")
+    fits = (
+        query.shape[0] == key.shape[0] == value.shape[0]
+        and key.shape[1:3] == value.shape[1:3]
+        and query.shape[3] == key.shape[3]
+    )
+    heads, shared = query.shape[2], key.shape[2]
+    divides = not (isinstance(heads, int) and isinstance(shared, int)) or (
+        heads == shared or (shared > 0 and heads % shared == 0)
+    )
+    if not fits or not divides:
+        raise OpShapeError(
+            f"{name}: expected query (batch, rows, heads, size), key (batch, columns, shared, "
+            f"size) and value (batch, columns, shared, features), shared dividing heads; "
+            f"got {shapes}"
+        )
+    sizes = sizes_of(query.shape, key.shape, value.shape)
+    if mask:
+        _require_mask(name, types[3], (sizes.batch, heads, sizes.rows, sizes.columns))
+    if lengths:
+        require_dtype(name, types[-1], (int32, int64))
+        if types[-1].shape != (sizes.batch,):
+            raise OpShapeError(f"{name}: expected lengths ({sizes.batch},), got {types[-1]}")
+    return sizes
+
+
+def _require_mask(name: str, mask: TensorType, shape: Shape) -> None:
+    require_dtype(name, mask, (bool_,))
+    pairs = zip(mask.shape, shape, strict=True) if mask.rank == 4 else [(0, 1)]
+    if not all(have in (1, want) for have, want in pairs):
+        raise OpShapeError(
+            f"{name}: expected a mask that broadcasts against {shape}, got {mask.message()}"
+        )
+
+
+def _infer(*types: TensorType, scale: float, causal: bool, mask: bool, lengths: bool) -> TensorType:
+    sizes = _require("attention", types, mask, lengths)
+    return TensorType(types[0].dtype, (*types[0].shape[:3], sizes.features))
+
+
+def _gradient_infer(
+    *types: TensorType, scale: float, causal: bool, mask: bool, lengths: bool
+) -> TensorType:
+    if len(types) < 4:
+        raise OpTypeError(f"attention_gradient: expected 4 operands at least, got {len(types)}")
+    sizes = _require("attention_gradient", (*types[:3], *types[4:]), mask, lengths)
+    shape = (*types[0].shape[:3], sizes.features)
+    if types[3] != TensorType(types[0].dtype, shape):
+        raise OpShapeError(
+            f"attention_gradient: expected a cotangent {shape}, got {types[3].message()}"
+        )
+    count: Size = 0
+    for type in types[:3]:
+        count = count + product(type.shape)
+    return TensorType(types[0].dtype, (count,))
+
+
+# The references: one row of one head after the other.
+
+
+def _reference(
+    query: Array, key: Array, value: Array, *rest: Array, scale: float, causal: bool, mask: bool,
+    lengths: bool,
+) -> Array:  # fmt: skip
+    weights, total, seen = _weights(query, key, rest, scale, causal, mask, lengths)
+    found = np.zeros((*query.shape[:3], value.shape[3]), query.dtype)
+    for batch, row, head in np.ndindex(*query.shape[:3]):
+        shared = head // (query.shape[2] // key.shape[2])
+        last = seen[batch, row]
+        mine = weights[batch, head, row, :last] @ value[batch, :last, shared]
+        found[batch, row, head] = mine / (total[batch, head, row] or 1.0)
+    return found
+
+
+def _gradient_reference(
+    query: Array, key: Array, value: Array, g: Array, *rest: Array, scale: float, causal: bool,
+    mask: bool, lengths: bool,
+) -> Array:  # fmt: skip
+    weights, total, seen = _weights(query, key, rest, scale, causal, mask, lengths)
+    shares = [np.zeros(x.shape, query.dtype) for x in (query, key, value)]
+    for batch, row, head in np.ndindex(*query.shape[:3]):
+        shared = head // (query.shape[2] // key.shape[2])
+        last = np.s_[: seen[batch, row]]
+        w = weights[batch, head, row, last] / (total[batch, head, row] or 1.0)
+        dw = value[batch, last, shared] @ g[batch, row, head]
+        ds = w * (dw - np.sum(w * dw)) * scale
+        shares[0][batch, row, head] = ds @ key[batch, last, shared]
+        shares[1][batch, last, shared] += np.outer(ds, query[batch, row, head])
+        shares[2][batch, last, shared] += np.outer(w, g[batch, row, head])
+    return np.concatenate([share.reshape(-1) for share in shares])
+
+
+def _weights(
+    query: Array, key: Array, rest: tuple[Array, ...], scale: float, causal: bool, mask: bool,
+    lengths: bool,
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """exp(score - largest) by (batch, head, row, column), its sums, and the columns in reach."""
+    batch, rows, heads, _ = query.shape
+    columns = key.shape[1]
+    wide = np.repeat(key, heads // max(key.shape[2], 1), axis=2)
+    scores: Array = np.einsum("brhd,bchd->bhrc", query, wide) * scale
+    ends: Array = np.minimum(rest[-1], columns) if lengths else np.full(batch, columns)
+    first: Array = ends - rows if lengths else np.zeros(batch, np.int64)
+    row, column = np.arange(rows)[:, None], np.arange(columns)[None, :]
+    shown: Array = (column < ends[:, None, None])[:, None]
+    if causal:
+        shown = shown & (column <= row + first[:, None, None])[:, None]
+    if mask:
+        shown = shown & rest[0]
+    scores = np.where(shown, scores, -np.inf)
+    top: Array = np.max(scores, axis=-1, keepdims=True, initial=-np.inf)
+    raised: Array = np.exp(scores - np.where(top == -np.inf, 0.0, top))
+    return raised, raised.sum(axis=-1), _reach(rows, columns, ends, first, causal)
+
+
+def _reach(rows: int, columns: int, ends: Array, first: Array, causal: bool) -> Array:
+    """By (batch, row): the columns that take part for the row's block."""
+    block = rows_at_once(rows, columns)
+    reach: Array = np.broadcast_to(ends[:, None], (len(ends), rows))
+    if causal:
+        last = (np.arange(rows) // block + 1) * block
+        reach = np.minimum(reach, last[None, :] + first[:, None])
+    return np.clip(reach, 0, columns)
+
+
+# What they are composed of: for the derivatives that have no kernel of their own.
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """The weights by (batch, shared, rows, groups, columns), and the operands in that shape."""
+
+    weights: Value
+    query: Value
+    key: Value
+    value: Value
+    sizes: Sizes
+
+
+def _scored(
+    query: Value, key: Value, value: Value, rest: tuple[Value, ...], scale: float, causal: bool,
+    mask: bool, lengths: bool,
+) -> _Scored:  # fmt: skip
+    n = sizes_of(query.shape, key.shape, value.shape)
+    grouped = reshape(query, shape=(n.batch, n.rows, n.shared, n.groups, n.size))
+    products = dot_general(grouped, key, contract=((4,), (3,)), batch=((0, 2), (0, 2)))
+    scores = mul(products, full(products.shape, scale, products.dtype))
+    shown = _shown(scores.shape, n, rest, causal, mask, lengths)
+    scores = select(shown, scores, full(scores.shape, -1e30, scores.dtype))
+    top = broadcast(stop_gradient(max_(scores, axes=(4,))), shape=scores.shape, axes=(0, 1, 2, 3))
+    raised = select(shown, exp(sub(scores, top)), full(scores.shape, 0.0, scores.dtype))
+    total = sum_(raised, axes=(4,))
+    one = full(total.shape, 1.0, total.dtype)
+    total = select(equal(total, full(total.shape, 0.0, total.dtype)), one, total)
+    weights = div(raised, broadcast(total, shape=scores.shape, axes=(0, 1, 2, 3)))
+    return _Scored(weights, grouped, key, value, n)
+
+
+def _shown(
+    shape: Shape, n: Sizes, rest: tuple[Value, ...], causal: bool, mask: bool, lengths: bool
+) -> Value:
+    """Which row sees which column, by (batch, shared, rows, groups, columns)."""
+    row, column = (iota(shape=shape, axis=axis, dtype=int64) for axis in (2, 4))
+    shown = full(shape, True, bool_)
+    last = row
+    if lengths:
+        rows, columns = static_shape((n.rows, n.columns), "an attention with lengths")
+        given = broadcast(cast(rest[-1], dtype=int64), shape=shape, axes=(0,))
+        ends = minimum(given, full(shape, columns, int64))
+        shown = less(column, ends)
+        last = plus(row, sub(ends, full(shape, rows, int64)))
+    if causal:
+        shown = logical_and(shown, less_equal(column, last))
+    if mask:
+        shown = logical_and(shown, _spread(rest[0], shape, n))
+    return shown
+
+
+def _spread(mask: Value, shape: Shape, n: Sizes) -> Value:
+    """A mask of (batch, heads, rows, columns), or 1 for each, in the shape of the scores."""
+    batch, heads, rows, columns = mask.shape
+    shared, groups = (1, 1) if heads == 1 else (n.shared, n.groups)
+    cut = reshape(mask, shape=(batch, shared, groups, rows, columns))
+    turned = transpose(cut, permutation=(0, 1, 3, 2, 4))
+    return broadcast(turned, shape=shape, axes=(0, 1, 2, 3, 4))
+
+
+def _attention_parts(query: Value, key: Value, value: Value, *rest: Value, **attrs: Any) -> Value:
+    one = _scored(query, key, value, rest, **attrs)
+    found = dot_general(one.weights, value, contract=((4,), (1,)), batch=((0, 1), (0, 2)))
+    turned = transpose(found, permutation=(0, 2, 1, 3, 4))
+    return reshape(turned, shape=(*query.shape[:3], one.sizes.features))
+
+
+def _gradient_parts(
+    query: Value, key: Value, value: Value, g: Value, *rest: Value, **attrs: Any
+) -> Value:
+    one = _scored(query, key, value, rest, **attrs)
+    n = one.sizes
+    cotangent = reshape(g, shape=(n.batch, n.rows, n.shared, n.groups, n.features))
+    dw = dot_general(cotangent, value, contract=((4,), (3,)), batch=((0, 2), (0, 2)))
+    mean = sum_(mul(one.weights, dw), axes=(4,))
+    less_mean = sub(dw, broadcast(mean, shape=dw.shape, axes=(0, 1, 2, 3)))
+    ds = mul(mul(one.weights, less_mean), full(dw.shape, attrs["scale"], dw.dtype))
+    dq = dot_general(ds, key, contract=((4,), (1,)), batch=((0, 1), (0, 2)))
+    dk = dot_general(ds, one.query, contract=((2, 3), (1, 3)), batch=((0, 1), (0, 2)))
+    dv = dot_general(one.weights, cotangent, contract=((2, 3), (1, 3)), batch=((0, 1), (0, 2)))
+    shares = (
+        transpose(dq, permutation=(0, 2, 1, 3, 4)),
+        transpose(dk, permutation=(0, 2, 1, 3)),
+        transpose(dv, permutation=(0, 2, 1, 3)),
+    )
+    return concatenate(*(reshape(x, shape=(product(x.shape),)) for x in shares), axis=0)
+
+
+def _attention_vjp(
+    g: Value, y: Value, operands: tuple[Value, ...], attrs: dict[str, Any]
+) -> tuple[Value | None, ...]:
+    packed = attention_gradient(*operands[:3], g, *operands[3:], **attrs)
+    return (*_unpacked(packed, operands[:3]), *(None for _ in operands[3:]))
+
+
+def _unpacked(packed: Value, like: tuple[Value, ...]) -> list[Value]:
+    """Tensors of these shapes from their numbers one after the other."""
+    found: list[Value] = []
+    start: Size = 0
+    for one in like:
+        stop = start + product(one.shape)
+        flat = slice(packed, start=(start,), stop=(stop,), strides=(1,))
+        found.append(reshape(flat, shape=one.shape))
+        start = stop
+    return found
+
+
+# A new leading axis joins the batch.
+
+
+def _merged(x: Value) -> Value:
+    return reshape(x, shape=(x.shape[0] * x.shape[1], *x.shape[2:]))
+
+
+def _prepared(
+    operands: tuple[Value, ...], mapped: tuple[bool, ...], fixed: int, mask: bool
+) -> tuple[Value, ...]:
+    """All operands with the new axis merged into their batch axis, a mask's made whole first."""
+    each = repeated(operands, mapped)
+    if mask:
+        shape = (*each[0].shape[:2], *each[fixed].shape[2:])
+        each[fixed] = broadcast(each[fixed], shape=shape, axes=tuple(range(len(shape))))
+    return tuple(map(_merged, each))
+
+
+def _batch(
+    operands: tuple[Value, ...], mapped: tuple[bool, ...], *, mask: bool, **attrs: Any
+) -> Value:
+    each = _prepared(operands, mapped, 3, mask)
+    found = attention(*each, mask=mask, **attrs)
+    count = next(v.shape[0] for v, m in zip(operands, mapped, strict=True) if m)
+    size = found.shape[0] // count if isinstance(count, int) and count else 0
+    return reshape(found, shape=(count, size, *found.shape[1:]))
+
+
+def _gradient_batch(
+    operands: tuple[Value, ...], mapped: tuple[bool, ...], *, mask: bool, **attrs: Any
+) -> Value:
+    each = _prepared(operands, mapped, 4, mask)
+    packed = attention_gradient(*each, mask=mask, **attrs)
+    count = next(v.shape[0] for v, m in zip(operands, mapped, strict=True) if m)
+    shares = _unpacked(packed, each[:3])
+    rows = [reshape(x, shape=(count, product(x.shape) // count)) for x in shares]
+    return concatenate(*rows, axis=1)
+
+
+def _cost(products: int) -> Any:
+    def cost(
+        operands: tuple[TensorType, ...], results: tuple[TensorType, ...], **attrs: Any
+    ) -> Cost:
+        query, key, value = (type.shape for type in operands[:3])
+        pairs = product(query[:3]) * key[1]
+        widths = query[3] * (products - products // 2) + value[3] * (products // 2)
+        moved = moved_bytes(operands) + moved_bytes(results)
+        return Cost(2 * pairs * widths, moved)
+
+    return cost
+
+
+attention = define(
+    "attention",
+    infer=_infer,
+    reference=_reference,
+    derivative=Composed(_attention_parts, _attention_vjp),
+    batch=_batch,
+    cost=_cost(2),
+    on=(float32, float64),
+    what="values weighted by the softmax of query . key",
+)
+
+attention_gradient = define(
+    "attention_gradient",
+    infer=_gradient_infer,
+    reference=_gradient_reference,
+    derivative=Composed(_gradient_parts),
+    batch=_gradient_batch,
+    cost=_cost(5),
+    on=(float32, float64),
+    what="the cotangents of an attention's query, key and value",
+)

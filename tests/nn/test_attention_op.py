@@ -1,0 +1,159 @@
+"""Is attention one op, whose bits and memory are what its card says, however it is run?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pellucid as pe
+from pellucid import nn
+from pellucid.core.dtype import float32
+from pellucid.engines.cpu.pipeline import compile_graph
+from pellucid.engines.llvm import cache
+from pellucid.engines.llvm.target import AVX2, host_isa
+from pellucid.ir.build import building
+from pellucid.ir.graph import TensorType
+from pellucid.ops.attention import attention, rows_at_once
+from tests.graphs import same_bits
+from tests.running import call
+
+RNG = np.random.default_rng(3)
+
+
+def numbers(*shape: int) -> Any:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def by_scores(q: Any, k: Any, v: Any, shown: Any) -> Any:
+    """Attention of (batch, heads, rows, size) by the whole matrix of scores, in float64."""
+    groups = q.shape[1] // k.shape[1]
+    k, v = (np.repeat(np.asarray(x, np.float64), groups, 1) for x in (k, v))
+    scores = q.astype(np.float64) @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])
+    raised = np.where(shown, np.exp(scores - scores.max(-1, keepdims=True)), 0.0)
+    return raised / np.maximum(raised.sum(-1, keepdims=True), 1e-300) @ v
+
+
+def earlier(rows: int, columns: int, first: int = 0) -> Any:
+    return np.arange(columns)[None, :] <= np.arange(rows)[:, None] + first
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 7), (100, 100), (130, 70), (90, 700)])
+def test_blocks_of_rows_together_are_the_whole(rows: int, columns: int):
+    q, k, v = numbers(2, 2, rows, 8), numbers(2, 2, columns, 8), numbers(2, 2, columns, 5)
+    for causal in (False, True):
+        shown = earlier(rows, columns) if causal else np.ones((rows, columns), bool)
+        found = np.asarray(pe.jit(nn.attention)(q, k, v, causal=causal))
+        np.testing.assert_allclose(found, by_scores(q, k, v, shown), rtol=2e-5, atol=2e-6)
+
+
+def test_several_query_heads_look_at_one_head_of_keys():
+    q, k, v = numbers(2, 6, 9, 4), numbers(2, 2, 9, 4), numbers(2, 2, 9, 4)
+    wanted = by_scores(q, k, v, earlier(9, 9))
+    np.testing.assert_allclose(
+        np.asarray(nn.attention(q, k, v, causal=True)), wanted, rtol=1e-5, atol=1e-6
+    )
+    with pytest.raises(pe.OpShapeError, match="shared dividing heads"):
+        nn.attention(q, numbers(2, 4, 9, 4), numbers(2, 4, 9, 4))
+
+
+def test_lengths_hide_what_a_cache_does_not_hold_yet():
+    q, k, v = numbers(3, 2, 2, 4), numbers(3, 2, 8, 4), numbers(3, 2, 8, 4)
+    lengths = np.asarray([2, 5, 8])
+    k[0, :, 2:], v[0, :, 2:] = np.nan, np.nan
+    found = np.asarray(nn.attention(q, k, v, lengths=lengths, causal=True))
+    for one, length in enumerate(lengths):
+        part = (q[one : one + 1], k[one : one + 1, :, :length], v[one : one + 1, :, :length])
+        wanted = by_scores(*part, earlier(2, length, length - 2))
+        np.testing.assert_allclose(found[one], wanted[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_with_a_cache_is_the_row_of_the_whole():
+    q, k, v = numbers(1, 2, 12, 4), numbers(1, 2, 12, 4), numbers(1, 2, 12, 4)
+    whole = np.asarray(nn.attention(q, k, v, causal=True))
+    for at in (0, 5, 11):
+        step = nn.attention(q[:, :, at : at + 1], k, v, lengths=np.asarray(at + 1), causal=True)
+        np.testing.assert_allclose(np.asarray(step)[:, :, 0], whole[:, :, at], rtol=1e-6)
+
+
+def attend(q: pe.Tensor, k: pe.Tensor, v: pe.Tensor, mask: Any) -> Any:
+    share = pe.grad(
+        lambda a, b, c: pe.sum(pe.tanh(nn.attention(a, b, c, mask=mask, causal=True))),
+        argnums=(0, 1, 2),
+    )(q, k, v)
+    return nn.attention(q, k, v, mask=mask, causal=True), *share
+
+
+def test_bits_are_the_same_eager_compiled_and_on_any_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    tensors = [pe.asarray(numbers(2, 4, 100, 8)) for _ in range(3)]
+    mask = pe.asarray(RNG.random((1, 4, 1, 100)) < 0.8)
+    eager = attend(*tensors, mask)
+    for threads in ("1", "2", "3"):
+        monkeypatch.setenv("PELLUCID_THREADS", threads)
+        for one, other in zip(pe.jit(attend)(*tensors, mask), eager, strict=True):
+            assert same_bits(np.asarray(one), np.asarray(other))
+
+
+@pytest.mark.parametrize("rows", [9, 700])
+def test_gradient_is_that_of_the_scores_written_out(rows: int):
+    q, k, v = (pe.asarray(numbers(1, 2, rows, 4)).astype("float64") for _ in range(3))
+
+    def written_out(q: pe.Tensor, k: pe.Tensor, v: pe.Tensor) -> pe.Tensor:
+        scores = q @ pe.permute_dims(k, (0, 1, 3, 2)) * 0.5
+        shown = pe.where(pe.asarray(earlier(rows, rows)), scores, -1e30)
+        return pe.sum(pe.sin(nn.softmax(shown) @ v))
+
+    def as_op(q: pe.Tensor, k: pe.Tensor, v: pe.Tensor) -> pe.Tensor:
+        return pe.sum(pe.sin(nn.attention(q, k, v, causal=True)))
+
+    pairs = zip(
+        pe.grad(as_op, argnums=(0, 1, 2))(q, k, v),
+        pe.grad(written_out, argnums=(0, 1, 2))(q, k, v),
+        strict=True,
+    )
+    for found, wanted in pairs:
+        np.testing.assert_allclose(np.asarray(found), np.asarray(wanted), rtol=1e-9, atol=1e-12)
+
+
+def test_memory_does_not_hold_the_scores():
+    rows = 2048
+    x = pe.zeros((1, 2, rows, 16))
+    need = pe.jit(lambda x: nn.attention(x, x, x, causal=True)).memory(x)
+    scores = 2 * rows * rows * 4
+    assert need.peak < scores / 8
+    assert rows_at_once(rows, rows) * rows * 4 < 1 << 20
+
+
+def test_a_new_shape_compiles_nothing_when_eager():
+    def attend(rows: int, columns: int, size: int) -> None:
+        q, k = pe.asarray(numbers(2, rows, size)), pe.asarray(numbers(2, columns, size))
+        pe.grad(lambda q: pe.sum(nn.attention(q, k, k, causal=True)))(q)
+
+    attend(5, 6, 4)
+    before = cache.counters().misses
+    attend(200, 33, 12)
+    assert cache.counters().misses == before
+
+
+def test_narrow_vectors_give_the_same_bits():
+    shapes = ((1, 70, 4, 8), (1, 90, 2, 8), (1, 90, 2, 8))
+    arrays = [numbers(*shape) for shape in shapes]
+    attrs = {"causal": True, "mask": False, "lengths": False, "scale": 0.5}
+    with building() as builder:
+        inputs = [builder.input(TensorType(float32, shape)) for shape in shapes]
+        graph = builder.graph([attention(*inputs, **attrs)])
+    wide = call(compile_graph(graph, {}, host_isa()), arrays)[0]
+    if host_isa().bit_class != AVX2.bit_class:
+        pytest.skip("this machine is of another class than AVX2")
+    assert same_bits(call(compile_graph(graph, {}, AVX2), arrays)[0], wide)
+
+
+def test_vmap_is_a_batch():
+    q, k, v = numbers(3, 2, 2, 5, 4), numbers(2, 2, 5, 4), numbers(3, 2, 2, 5, 4)
+    mapped = pe.vmap(lambda q, v: nn.attention(q, k, v, causal=True))(q, v)
+    for one in range(3):
+        wanted = nn.attention(q[one], k, v[one], causal=True)
+        assert same_bits(np.asarray(mapped)[one], np.asarray(wanted))
