@@ -46,6 +46,16 @@ def test_integers_are_multiplied_in_the_dtype_asked_for(name: str, own: str, wid
     assert_same(pe.jit(run)(x, w), wanted)
 
 
+def test_a_turned_product_keeps_its_dtype() -> None:
+    x, w = integers("int8", (90, 7), 0), integers("int8", (11, 90), 1)
+
+    def product(x: pe.Tensor, w: pe.Tensor) -> pe.Tensor:
+        return pe.matmul(x.mT, w.mT, dtype="int32").mT
+
+    wanted = np.matmul(np.asarray(x).T, np.asarray(w).T, dtype=np.int32).T
+    assert_same(pe.jit(product)(x, w), np.ascontiguousarray(wanted))
+
+
 @pytest.mark.parametrize("own", ["bfloat16", "float16"])
 def test_sums_of_16_bit_floats_are_those_of_the_operands_in_float32(own: str) -> None:
     x, w = normal(own, (5, 700), 0), normal(own, (700, 33), 1)

@@ -136,15 +136,7 @@ def _to_rhs(
     return _share(g, rhs, lhs, 1, contract, batch)
 
 
-def _share(
-    g: Value,
-    mine: Value,
-    other: Value,
-    side: int,
-    contract: Pair,
-    batch: Pair,
-    dtype: DType | None = None,
-) -> Value:
+def _share(g: Value, mine: Value, other: Value, side: int, contract: Pair, batch: Pair) -> Value:
     """Contract the cotangent with the other operand, then put the axes in this operand's order."""
     if other.dtype != g.dtype:
         # The cotangent has the digits of the sums: keep them until this operand's share is known.
