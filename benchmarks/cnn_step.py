@@ -1,58 +1,79 @@
-"""How fast is a whole training step of a small CNN, beside torch and jax, and how long the first?
-
-    python -m benchmarks cnn_step [--rounds 15] [--threads 1 2] [--json PATH]
+"""How fast is a whole training step of a small CNN?
 
 conv 3x3x32, conv 3x3x64 (both relu, no padding), max pool 2x2, dense 128 (relu), dense 10,
-cross-entropy, SGD at 0.01 with momentum 0.9; 28x28 images, 64 at a time, float32. pellucid and jax
-have channels last; torch eager both ways. How it is measured stands in `steps.py`; the five first
-losses agree to 1 in 10,000.
+cross-entropy, SGD at 0.01 with momentum 0.9; 28x28 images, 64 at a time. pellucid and jax have
+channels last; torch eager both ways.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from benchmarks.steps import (
-    Case,
-    Step,
-    Training,
-    jax_cross_entropy,
-    jax_step,
-    parser,
-    run,
-    torch_step,
-)
+import pellucid as pe
+from benchmarks.case import Call, Case, Work
+from benchmarks.peers import jax_cross_entropy, jax_momentum, jax_step, torch_step
+from pellucid import nn, optim
 
-BATCH = 64
+
+@dataclass(frozen=True)
+class Sizes:
+    """The images, and the features of each layer."""
+
+    batch: int
+    side: int
+    first: int
+    second: int
+    wide: int
+    classes: int = 10
+
+    @property
+    def pooled(self) -> int:
+        """The side of what the dense layers see."""
+        return (self.side - 4) // 2
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Kernels: (height, width, channels, features); (features, units) of the dense layers."""
+        flat = self.pooled**2 * self.second
+        convolutions = (3, 3, 1, self.first), (3, 3, self.first, self.second)
+        return (*convolutions, (flat, self.wide), (self.wide, self.classes))
+
+
+FULL, TINY = Sizes(64, 28, 32, 64, 128), Sizes(3, 8, 2, 3, 4)
 RATE, MOMENTUM = 0.01, 0.9
-SHAPES = ((3, 3, 1, 32), (3, 3, 32, 64), (12 * 12 * 64, 128), (128, 10))
-"""Kernels: (height, width, channels, features) of the convolutions, (features, units) of Dense."""
 
 Weights = list[tuple[np.ndarray, np.ndarray]]
 
 
-def main() -> None:
-    case = Case(
-        name="cnn_step",
-        title=f"CNN conv 32, conv 64, pool, dense 128-10, batch {BATCH}, SGD momentum, float32",
-        pellucid=in_pellucid,
-        peers={
-            "torch eager": in_torch,
-            "torch channels_last": lambda: in_torch(channels_last=True),
-            # With channels first, torch 2.13 compiles gradients of the convolutions that are wrong.
-            "torch.compile": lambda: in_torch(channels_last=True, compiled=True),
-            "jax.jit": in_jax,
-        },
+def cases(tiny: bool) -> tuple[Case, ...]:
+    """The one size."""
+    s = TINY if tiny else FULL
+    layers = f"conv {s.first}, conv {s.second}, pool, dense {s.wide}-{s.classes}"
+    return (
+        Case(
+            "cnn step",
+            f"CNN {layers} training step, batch {s.batch}, SGD momentum",
+            lambda given: in_pellucid(s, given),
+            {
+                "torch eager": lambda: in_torch(s),
+                "torch channels_last": lambda: in_torch(s, channels_last=True),
+                # Channels first, torch 2.13 compiles gradients of the convolutions that are wrong.
+                "torch.compile": lambda: in_torch(s, channels_last=True, compiled=True),
+                "jax.jit": lambda: in_jax(s),
+            },
+            checks=5,
+            model=True,
+        ),
     )
-    run(case, parser(__doc__, repeat=3).parse_args())
 
 
 @cache
-def problem() -> tuple[Weights, np.ndarray, np.ndarray]:
+def problem(s: Sizes) -> tuple[Weights, np.ndarray, np.ndarray]:
     """First weights, images and labels, drawn from one seed."""
     rng = np.random.default_rng(0)
     weights = [
@@ -60,19 +81,16 @@ def problem() -> tuple[Weights, np.ndarray, np.ndarray]:
             (rng.standard_normal(shape) * (2 / prod(shape[:-1])) ** 0.5).astype(np.float32),
             np.zeros(shape[-1], np.float32),
         )
-        for shape in SHAPES
+        for shape in s.shapes
     ]
-    images = rng.random((BATCH, 28, 28, 1), dtype=np.float32)
-    return weights, images, rng.integers(0, 10, BATCH)
+    images = rng.random((s.batch, s.side, s.side, 1), dtype=np.float32)
+    return weights, images, rng.integers(0, s.classes, s.batch)
 
 
-def in_pellucid(given: bool) -> Training:
-    import pellucid as pe
-    from pellucid import nn, optim
-
-    weights, images, labels = problem()
-    convolutions = [nn.Conv2D(32, 3, activation="relu"), nn.Conv2D(64, 3, activation="relu")]
-    dense = [nn.Dense(128, activation="relu"), nn.Dense(10)]
+def in_pellucid(s: Sizes, given: bool) -> Work:
+    weights, images, labels = problem(s)
+    convolutions = [nn.Conv2D(size, 3, activation="relu") for size in (s.first, s.second)]
+    dense = [nn.Dense(s.wide, activation="relu"), nn.Dense(s.classes)]
     model = nn.Sequential([*convolutions, nn.MaxPool2D(2), nn.Flatten(), *dense])
     sgd = optim.SGD(model, learning_rate=RATE, momentum=MOMENTUM)
 
@@ -84,22 +102,24 @@ def in_pellucid(given: bool) -> Training:
         return loss
 
     if given:
-        model(pe.zeros((1, 28, 28, 1)))
+        model(pe.zeros((1, s.side, s.side, 1)))
         for layer, (kernel, bias) in zip((*convolutions, *dense), weights, strict=True):
             layer.kernel.assign(kernel)
             layer.bias.assign(bias)
-    return Training(step, (pe.asarray(images), pe.asarray(labels)))
+    return Work(step, (pe.asarray(images), pe.asarray(labels)))
 
 
-def in_torch(channels_last: bool = False, compiled: bool = False) -> Step:
+def in_torch(s: Sizes, channels_last: bool = False, compiled: bool = False) -> Call:
     import torch
     from torch import nn
 
-    weights, images, labels = problem()
-    layers = [nn.Conv2d(1, 32, 3), nn.Conv2d(32, 64, 3), nn.Linear(12 * 12 * 64, 128)]
-    layers += [nn.Linear(128, 10)]
+    weights, images, labels = problem(s)
+    layers = [nn.Conv2d(1, s.first, 3), nn.Conv2d(s.first, s.second, 3)]
+    layers += [nn.Linear(*shape) for shape in s.shapes[2:]]
     with torch.no_grad():
-        for layer, kernel, (_, bias) in zip(layers, torch_kernels(weights), weights, strict=True):
+        for layer, kernel, (_, bias) in zip(
+            layers, torch_kernels(weights, s), weights, strict=True
+        ):
             layer.weight.copy_(torch.from_numpy(kernel.copy()))
             layer.bias.copy_(torch.from_numpy(bias))
     first, second, wide, last = layers
@@ -113,15 +133,15 @@ def in_torch(channels_last: bool = False, compiled: bool = False) -> Step:
     return torch_step(lambda: nn.functional.cross_entropy(model(x), y), sgd, compiled)
 
 
-def torch_kernels(weights: Weights) -> list[np.ndarray]:
+def torch_kernels(weights: Weights, s: Sizes) -> list[np.ndarray]:
     """The same kernels for channels first: features, channels, height, width; units, features."""
     first, second, wide, last = (kernel for kernel, _ in weights)
-    pooled = wide.reshape(12, 12, 64, 128).transpose(3, 2, 0, 1)
+    pooled = wide.reshape(s.pooled, s.pooled, s.second, s.wide).transpose(3, 2, 0, 1)
     convolutions = [kernel.transpose(3, 2, 0, 1) for kernel in (first, second)]
-    return [*convolutions, pooled.reshape(128, -1), last.T]
+    return [*convolutions, pooled.reshape(s.wide, -1), last.T]
 
 
-def in_jax() -> Step:
+def in_jax(s: Sizes) -> Call:
     import jax
     from jax import lax
 
@@ -134,12 +154,4 @@ def in_jax() -> Step:
         x = jax.nn.relu(x.reshape(len(x), -1) @ parameters[2][0] + parameters[2][1])
         return jax_cross_entropy(x @ parameters[3][0] + parameters[3][1], y)
 
-    def momentum(p: Any, gradient: Any, velocity: Any, t: Any) -> tuple[Any, ...]:
-        velocity = MOMENTUM * velocity + gradient
-        return p - RATE * velocity, velocity
-
-    return jax_step(loss_of, momentum, 1, *problem())
-
-
-if __name__ == "__main__":
-    main()
+    return jax_step(loss_of, jax_momentum(RATE, MOMENTUM), 1, *problem(s))

@@ -1,23 +1,22 @@
-"""How fast are convolutions and poolings, forward and back, beside torch?
+"""How fast are convolutions, forward, to their weights and to their operand?
 
-    python benchmarks/convolutions.py                 # ours
-    python benchmarks/convolutions.py --torch         # torch's, where it is installed
-
-Those of a small CNN on 28x28 images, 64 at a time: 3x3x32, 3x3x64, both without padding, 2x2 max
-pooling; and layers of larger nets: 3x3, 7x7 at stride 2, 1x1, depthwise. Times are the best of
-several rounds, in milliseconds of one thread; GFLOP/s count a multiply-add as two.
+Those of a small CNN on 28x28 images, of ResNets, and depthwise ones of MobileNets. pellucid and jax
+have channels last, and torch is given them so.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 
-BATCH = 64
+import pellucid as pe
+from benchmarks.case import Call, Case, Work
+from benchmarks.peers import cores, jax_forward, onnx_forward
+from pellucid.nn import functional
 
 
 @dataclass(frozen=True)
@@ -31,155 +30,145 @@ class Layer:
     features: int
     window: int = 3
     stride: int = 1
-    padding: int = 0
+    padding: int = 1
     groups: int = 1
-
-    @property
-    def flops(self) -> float:
-        """A multiply-add counts as two."""
-        side = (self.size + 2 * self.padding - self.window) // self.stride + 1
-        depth = self.window**2 * self.channels / self.groups
-        return 2.0 * self.batch * side**2 * depth * self.features
 
 
 LAYERS = (
-    Layer("3x3 28x28 1->32", BATCH, 28, 1, 32),
-    Layer("3x3 26x26 32->64", BATCH, 26, 32, 64),
-    Layer("3x3 56x56 64->64", 8, 56, 64, 64, padding=1),
-    Layer("3x3 14x14 256->256", 8, 14, 256, 256, padding=1),
-    Layer("3x3/2 56x56 128->128", 8, 56, 128, 128, stride=2, padding=1),
-    Layer("7x7/2 224x224 3->64", 4, 224, 3, 64, window=7, stride=2, padding=3),
-    Layer("1x1 56x56 64->128", 8, 56, 64, 128, window=1),
-    Layer("1x1 14x14 512->512", 8, 14, 512, 512, window=1),
-    Layer("depthwise 112x112 32", 8, 112, 32, 32, padding=1, groups=32),
-    Layer("depthwise 56x56 128", 8, 56, 128, 128, padding=1, groups=128),
-    Layer("depthwise 14x14 512", 8, 14, 512, 512, padding=1, groups=512),
+    Layer("3x3 28 1>32", 64, 28, 1, 32, padding=0),
+    Layer("3x3 26 32>64", 64, 26, 32, 64, padding=0),
+    Layer("7x7/2 224 3>64", 4, 224, 3, 64, window=7, stride=2, padding=3),
+    Layer("3x3 56 64>64", 8, 56, 64, 64),
+    Layer("3x3/2 56 64>128", 8, 56, 64, 128, stride=2),
+    Layer("1x1/2 56 64>128", 8, 56, 64, 128, window=1, stride=2, padding=0),
+    Layer("3x3 14 256>256", 8, 14, 256, 256),
+    Layer("3x3 7 512>512", 8, 7, 512, 512),
+    Layer("1x1 14 512>512", 8, 14, 512, 512, window=1, padding=0),
+    Layer("depthwise 112 32", 8, 112, 32, 32, groups=32),
+    Layer("depthwise/2 112 64", 8, 112, 64, 64, stride=2, groups=64),
+    Layer("depthwise 56 128", 8, 56, 128, 128, groups=128),
+    Layer("depthwise 14 512", 8, 14, 512, 512, groups=512),
 )
+SMALL = (
+    Layer("3x3/2 5 2>4", 1, 5, 2, 4, stride=2),
+    Layer("depthwise 4 3", 1, 4, 3, 3, groups=3),
+)
+PARTS = ("forward", "to weights", "to operand")
 
 
-def best(run: Callable[[], object], rounds: int = 15) -> float:
-    """The least seconds that a run takes of this thread's time, which others disturb least."""
-    run()
-    times: list[float] = []
-    for _ in range(rounds):
-        start = time.thread_time()
-        run()
-        times.append(time.thread_time() - start)
-    return min(times)
+def cases(tiny: bool) -> tuple[Case, ...]:
+    """Each layer, three ways."""
+    layers = SMALL if tiny else LAYERS
+    return tuple(case_of(layer, part) for layer in layers for part in PARTS)
 
 
-def report(name: str, seconds: float, flops: float) -> None:
-    """One line."""
-    print(f"{name:32} {seconds * 1e3:8.2f} ms {flops / seconds / 1e9:8.1f} GFLOP/s")
+def case_of(layer: Layer, part: str) -> Case:
+    peers = {
+        "torch eager": lambda: in_torch(layer, part),
+        "jax.jit": lambda: in_jax(layer, part),
+    }
+    if part == "forward":
+        peers["onnxruntime"] = lambda: in_onnx(layer)
+    return Case(
+        f"{layer.name} {part}",
+        f"convolution {layer.name}, batch {layer.batch}, {part}",
+        lambda given: in_pellucid(layer, part),
+        peers,
+    )
 
 
-def ours() -> None:
-    """Each kernel by itself, compiled."""
-    from pellucid.core.dtype import float32
-    from pellucid.engines.base import array_at, layout
-    from pellucid.engines.cpu.pipeline import make_engine
-    from pellucid.engines.cpu.pool import set_threads
-    from pellucid.ir.build import building
-    from pellucid.ir.graph import Graph, TensorType, Value
-    from pellucid.ops.convolution import convolution, plain_attrs
-    from pellucid.ops.reduce_window import window_argmax, window_max, window_scatter
-    from pellucid.passes.pipeline import optimize
-    from pellucid.transforms.vjp import vjp
-
-    set_threads(1)
-    engine = make_engine()
-
-    def timed(graph: Graph) -> float:
-        executable = engine.compile(optimize(graph), {})
-        frame = executable.lease()
-        types = (*executable.inputs, *executable.outputs)
-        blocks = [engine.allocate(layout(type).nbytes) for type in types]
-        rng = np.random.default_rng(0)
-        for index, (block, type) in enumerate(zip(blocks, types, strict=True)):
-            array = array_at(block.address, layout(type), block)
-            array[...] = rng.normal(size=array.shape).astype(array.dtype)
-            frame.table[index] = block.address
-        return best(lambda: executable.run(frame))
-
-    def graph_of(build: Callable[..., Value], *shapes: tuple[int, ...]) -> Graph:
-        with building() as builder:
-            inputs = [builder.input(TensorType(float32, shape)) for shape in shapes]
-            return builder.graph([build(*inputs)])
-
-    for layer in LAYERS:
-        weights = (layer.window, layer.window, layer.channels // layer.groups, layer.features)
-        shapes = (layer.batch, layer.size, layer.size, layer.channels), weights
-        changed = {
-            "strides": (layer.stride,) * 2,
-            "padding": ((layer.padding,) * 2,) * 2,
-            "feature_groups": layer.groups,
-        }
-        given = plain_attrs(2) | changed
-        graph = graph_of(lambda x, w, given=given: convolution(x, w, **given), *shapes)
-        report(f"{layer.name} forward", timed(graph), layer.flops)
-        for wrt, what in ((1, "weights"), (0, "operand")):
-            back = vjp(graph, (wrt,))
-            with building() as builder:
-                env = builder.copy(back, [builder.input(v.type) for v in back.inputs])
-                back = builder.graph([env[back.outputs[-1]]])
-            report(f"{layer.name} to {what}", timed(back), layer.flops)
-    attrs = {"window": (2, 2), "strides": (2, 2), "padding": ((0, 0), (0, 0))}
-    shape = (BATCH, 24, 24, 64)
-    elements = float(np.prod(shape))
-    report("pool", timed(graph_of(lambda x: window_max(x, **attrs), shape)), elements)
-    report("pool places", timed(graph_of(lambda x: window_argmax(x, **attrs), shape)), elements)
-    with building() as builder:
-        x, g = (
-            builder.input(TensorType(float32, shape)),
-            builder.input(TensorType(float32, (BATCH, 12, 12, 64))),
-        )
-        places = window_argmax(x, **attrs)
-        back = builder.graph([window_scatter(g, places, sizes=(24, 24), **attrs)])
-    report("pool back", timed(back), elements)
+@cache
+def operands(layer: Layer) -> tuple[np.ndarray, ...]:
+    """Images, kernel and what comes back, with channels last."""
+    rng = np.random.default_rng(0)
+    side = (layer.size + 2 * layer.padding - layer.window) // layer.stride + 1
+    shapes = (
+        (layer.batch, layer.size, layer.size, layer.channels),
+        (layer.window, layer.window, layer.channels // layer.groups, layer.features),
+        (layer.batch, side, side, layer.features),
+    )
+    return tuple(rng.standard_normal(shape, np.float32) for shape in shapes)
 
 
-def torchs() -> None:
-    """The same through torch, channels last."""
+def three_ways(part: str, convolve: Callable[..., Any], vjp: Callable[..., Any]) -> Any:
+    """The function of (images, kernel, cotangent) that computes one part."""
+
+    def to_weights(x: Any, kernel: Any, g: Any) -> Any:
+        return vjp(lambda kernel: convolve(x, kernel), kernel)[1](g)
+
+    def to_operand(x: Any, kernel: Any, g: Any) -> Any:
+        return vjp(lambda x: convolve(x, kernel), x)[1](g)
+
+    ways = (lambda x, kernel, g: [convolve(x, kernel)], to_weights, to_operand)
+    return dict(zip(PARTS, ways, strict=True))[part]
+
+
+def in_pellucid(layer: Layer, part: str) -> Work:
+    def convolve(x: Any, kernel: Any) -> Any:
+        how = {"strides": layer.stride, "padding": layer.padding, "groups": layer.groups}
+        return functional.conv(x, kernel, **how)
+
+    function = three_ways(part, convolve, pe.vjp)
+    return Work(pe.jit(function), tuple(map(pe.asarray, operands(layer))))
+
+
+def in_torch(layer: Layer, part: str) -> Call:
     import torch
-    from torch.nn import functional
 
-    torch.set_num_threads(1)
-    last = torch.channels_last
+    torch.set_num_threads(cores())
+    x, kernel, g = torch_operands(layer)
+    step, pad = [layer.stride] * 2, [layer.padding] * 2
+    how = (None, step, pad, [1, 1], False, [0, 0], layer.groups)
     back = torch.ops.aten.convolution_backward
 
-    def run(layer: Layer) -> None:
-        size, step, pad = layer.size, [layer.stride] * 2, [layer.padding] * 2
-        x = torch.randn(layer.batch, layer.channels, size, size).to(memory_format=last)
-        shape = layer.features, layer.channels // layer.groups, layer.window, layer.window
-        w = torch.randn(shape).to(memory_format=last)
+    def forward() -> Any:
+        found = torch.nn.functional.conv2d(x, kernel, None, step, pad, groups=layer.groups)
+        return [found.permute(0, 2, 3, 1)]
 
-        def forward() -> torch.Tensor:
-            return functional.conv2d(x, w, stride=step, padding=pad, groups=layer.groups)
+    def to_weights() -> Any:
+        return [back(g, x, kernel, *how, [False, True, False])[1].permute(2, 3, 1, 0)]
 
-        g = torch.randn_like(forward())
-        how = (None, step, pad, [1, 1], False, [0, 0], layer.groups)
-        report(f"{layer.name} forward", best(forward), layer.flops)
-        for what, wanted in {"weights": [False, True], "operand": [True, False]}.items():
-            seconds = best(lambda wanted=wanted: back(g, x, w, *how, [*wanted, False]))
-            report(f"{layer.name} to {what}", seconds, layer.flops)
+    def to_operand() -> Any:
+        return [back(g, x, kernel, *how, [True, False, False])[0].permute(0, 2, 3, 1)]
 
-    for layer in LAYERS:
-        run(layer)
-    x = torch.randn(BATCH, 64, 24, 24).to(memory_format=last).requires_grad_()
-    y = functional.max_pool2d(x, 2)
-    g = torch.randn_like(y)
-    elements = float(x.numel())
-    report("pool", best(lambda: functional.max_pool2d(x, 2)), elements)
-    report("pool back", best(lambda: torch.autograd.grad(y, x, g, retain_graph=True)), elements)
+    return dict(zip(PARTS, (forward, to_weights, to_operand), strict=True))[part]
 
 
-def main() -> None:
-    """Parse the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--torch", action="store_true")
-    arguments = parser.parse_args()
-    (torchs if arguments.torch else ours)()
+def torch_operands(layer: Layer) -> tuple[Any, ...]:
+    """The same in torch's order of axes; channels lie last in memory."""
+    import torch
+
+    x, kernel, g = (torch.from_numpy(one) for one in operands(layer))
+    kernel = kernel.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
+    return x.permute(0, 3, 1, 2), kernel, g.permute(0, 3, 1, 2)
 
 
-if __name__ == "__main__":
-    main()
+def in_onnx(layer: Layer) -> Call:
+    """Channels first, as onnxruntime has them; only what it gives is turned."""
+    import torch
+
+    x, kernel, _ = (one.contiguous() for one in torch_operands(layer))
+
+    def convolve(x: Any) -> Any:
+        how = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
+        return torch.nn.functional.conv2d(x, kernel, **how)
+
+    call = onnx_forward(convolve, x)
+    return lambda: [np.moveaxis(one, 1, -1) for one in call()]
+
+
+def in_jax(layer: Layer, part: str) -> Call:
+    import jax
+    from jax import lax
+
+    def convolve(x: Any, kernel: Any) -> Any:
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            (layer.stride,) * 2,
+            [(layer.padding,) * 2] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=layer.groups,
+        )
+
+    return jax_forward(three_ways(part, convolve, jax.vjp), *operands(layer))

@@ -14,6 +14,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,15 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-LIBRARIES = ("pellucid", "numpy", "llvmlite", "torch", "jax", "jaxlib")
+LIBRARIES = (
+    *("pellucid", "numpy", "llvmlite", "torch", "jax", "jaxlib"),
+    *("onnxruntime", "onnx", "mlx", "tinygrad"),
+)
+TURN = 0.02
+"""Seconds that one turn of a call takes at least."""
+
+FEWEST, MOST = 3, 21
+"""Rounds."""
 
 
 @dataclass(frozen=True)
@@ -43,20 +52,54 @@ class Timing:
 
 def in_turns(
     calls: Mapping[str, Callable[[], object]],
-    rounds: int,
-    repeat: int,
+    rounds: int | Mapping[str, int],
+    repeats: int | Mapping[str, int],
     clock: Callable[[], float],
 ) -> dict[str, Timing]:
-    """Time each call `repeat` times in a row, all of them in each round, after one round unseen."""
+    """Time each call `repeats` times in a row, all of them in each round, after one round unseen.
+
+    Both may be said for each call by itself.
+    """
+    turns = rounds if isinstance(rounds, Mapping) else dict.fromkeys(calls, rounds)
+    in_a_row = repeats if isinstance(repeats, Mapping) else dict.fromkeys(calls, repeats)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(rounds + 1):
+    for turn in range(max(turns.values()) + 1):
         for name, call in calls.items():
+            if turn > turns[name]:
+                continue
             start = clock()
-            for _ in range(repeat):
+            for _ in range(in_a_row[name]):
                 call()
             if turn:
-                seconds[name].append((clock() - start) / repeat)
+                seconds[name].append((clock() - start) / in_a_row[name])
     return {name: Timing.of(found) for name, found in seconds.items()}
+
+
+def plan_turns(
+    calls: Mapping[str, Callable[[], object]], seconds: float, patience: float
+) -> tuple[dict[str, int], dict[str, int]]:
+    """How many rounds, and calls in a row in each, fit into about so many seconds in all.
+
+    A turn takes at least TURN seconds, so that the clock does not matter. What takes `patience`
+    times as long as the first of the calls gets FEWEST rounds.
+    """
+    once = {name: seconds_of(call) for name, call in calls.items()}
+    repeats = {name: max(1, round(TURN / spent)) for name, spent in once.items()}
+    own = next(iter(once.values()))
+    patient = {name for name, spent in once.items() if spent <= patience * own}
+    a_round = sum(once[name] * repeats[name] for name in patient)
+    many = min(MOST, max(FEWEST, int(seconds / a_round)))
+    return {name: many if name in patient else FEWEST for name in calls}, repeats
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    """About how long a call takes, once it is warm."""
+    call()
+    start, calls = time.perf_counter(), 0
+    while (spent := time.perf_counter() - start) < TURN / 4:
+        call()
+        calls += 1
+    return spent / calls
 
 
 def child(*words: str, **variables: str) -> dict[str, Any]:

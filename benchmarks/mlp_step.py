@@ -1,10 +1,6 @@
-"""How fast is a whole training step of a perceptron, beside torch and jax, and how long the first?
+"""How fast is a whole training step of a perceptron?
 
-    python -m benchmarks mlp_step [--rounds 15] [--threads 1 2] [--json PATH]
-
-A perceptron 784-512-512-10 (relu, cross-entropy), batch 128, Adam at 1e-3, float32: forward pass,
-gradients and update. How it is measured stands in `steps.py`; the five first losses agree to 1 in
-10,000.
+784-512-512-10 (relu, cross-entropy), batch 128, Adam at 1e-3: forward pass, gradients and update.
 """
 
 from __future__ import annotations
@@ -15,42 +11,43 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.steps import (
-    Case,
-    Step,
-    Training,
-    jax_adam,
-    jax_cross_entropy,
-    jax_step,
-    parser,
-    run,
-    torch_step,
-)
+import pellucid as pe
+from benchmarks.case import Call, Case, Work
+from benchmarks.peers import jax_adam, jax_cross_entropy, jax_step, torch_step
+from pellucid import nn, optim
 
-SIZES = (784, 512, 512, 10)
-BATCH = 128
+Sizes = tuple[int, ...]
+"""The batch, then how wide each layer is, from the input on."""
+
+FULL: Sizes = (128, 784, 512, 512, 10)
+TINY: Sizes = (4, 6, 5, 3)
 RATE = 1e-3
 
 Weights = list[tuple[np.ndarray, np.ndarray]]
 
 
-def main() -> None:
-    case = Case(
-        name="mlp_step",
-        title=f"MLP {'-'.join(map(str, SIZES))}, batch {BATCH}, Adam, float32",
-        pellucid=in_pellucid,
-        peers={
-            "torch eager": in_torch,
-            "torch fused Adam": lambda: in_torch(fused=True),
-            "torch.compile": lambda: in_torch(compiled=True),
-            "jax.jit": in_jax,
-        },
+def cases(tiny: bool) -> tuple[Case, ...]:
+    """The one size."""
+    s = TINY if tiny else FULL
+    return (
+        Case(
+            "mlp step",
+            f"MLP {'-'.join(map(str, s[1:]))} training step, batch {s[0]}, Adam",
+            lambda given: in_pellucid(s, given),
+            {
+                "torch eager": lambda: in_torch(s),
+                "torch fused Adam": lambda: in_torch(s, fused=True),
+                "torch.compile": lambda: in_torch(s, compiled=True),
+                "jax.jit": lambda: in_jax(s),
+            },
+            checks=5,
+            model=True,
+        ),
     )
-    run(case, parser(__doc__, repeat=20).parse_args())
 
 
 @cache
-def problem() -> tuple[Weights, np.ndarray, np.ndarray]:
+def problem(s: Sizes) -> tuple[Weights, np.ndarray, np.ndarray]:
     """First weights, images and labels, drawn from one seed."""
     rng = np.random.default_rng(0)
     weights = [
@@ -58,19 +55,16 @@ def problem() -> tuple[Weights, np.ndarray, np.ndarray]:
             (rng.standard_normal((before, after)) * (2 / before) ** 0.5).astype(np.float32),
             np.zeros(after, np.float32),
         )
-        for before, after in pairwise(SIZES)
+        for before, after in pairwise(s[1:])
     ]
-    images = rng.random((BATCH, SIZES[0]), dtype=np.float32)
-    return weights, images, rng.integers(0, SIZES[-1], BATCH)
+    images = rng.random(s[:2], dtype=np.float32)
+    return weights, images, rng.integers(0, s[-1], s[0])
 
 
-def in_pellucid(given: bool) -> Training:
-    import pellucid as pe
-    from pellucid import nn, optim
-
-    weights, images, labels = problem()
-    hidden = [nn.Dense(size, activation="relu") for size in SIZES[1:-1]]
-    layers = [*hidden, nn.Dense(SIZES[-1])]
+def in_pellucid(s: Sizes, given: bool) -> Work:
+    weights, images, labels = problem(s)
+    hidden = [nn.Dense(size, activation="relu") for size in s[2:-1]]
+    layers = [*hidden, nn.Dense(s[-1])]
     model = nn.Sequential(layers)
     adam = optim.Adam(model, learning_rate=RATE)
 
@@ -82,18 +76,18 @@ def in_pellucid(given: bool) -> Training:
         return loss
 
     if given:
-        model(pe.zeros((1, SIZES[0])))
+        model(pe.zeros((1, s[1])))
         for layer, (kernel, bias) in zip(layers, weights, strict=True):
             layer.kernel.assign(kernel)
             layer.bias.assign(bias)
-    return Training(step, (pe.asarray(images), pe.asarray(labels)))
+    return Work(step, (pe.asarray(images), pe.asarray(labels)))
 
 
-def in_torch(fused: bool = False, compiled: bool = False) -> Step:
+def in_torch(s: Sizes, fused: bool = False, compiled: bool = False) -> Call:
     import torch
     from torch import nn
 
-    weights, images, labels = problem()
+    weights, images, labels = problem(s)
     layers: list[nn.Module] = []
     for number, (kernel, bias) in enumerate(weights):
         dense = nn.Linear(*kernel.shape)
@@ -107,7 +101,7 @@ def in_torch(fused: bool = False, compiled: bool = False) -> Step:
     return torch_step(lambda: nn.functional.cross_entropy(model(x), y), adam, compiled)
 
 
-def in_jax() -> Step:
+def in_jax(s: Sizes) -> Call:
     import jax
 
     def loss_of(parameters: Any, x: Any, y: Any) -> Any:
@@ -115,8 +109,4 @@ def in_jax() -> Step:
             x = jax.nn.relu(x @ kernel + bias)
         return jax_cross_entropy(x @ parameters[-1][0] + parameters[-1][1], y)
 
-    return jax_step(loss_of, jax_adam(RATE), 2, *problem())
-
-
-if __name__ == "__main__":
-    main()
+    return jax_step(loss_of, jax_adam(RATE), 2, *problem(s))

@@ -1,16 +1,27 @@
-"""Can the benchmarks be found and run, and do peers take the very same steps that are timed?"""
+"""Can the benchmarks be found and run, and do peers do the very same work that is timed?"""
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import pellucid as pe
 from benchmarks.__main__ import cases
+from benchmarks.case import Case, Work, arrays_of, check_equal, largest_difference, make_all
 from tests.pages import ROOT
+
+COMPARED = {
+    case.name: case
+    for name in cases(of="cases")
+    for case in importlib.import_module(f"benchmarks.{name}").cases(True)
+}
+"""Every case that is measured beside peers, as small as can be."""
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -38,29 +49,62 @@ def test_a_case_that_is_not_there_is_an_error_that_lists_them():
     assert all(name in done.stderr for name in cases())
 
 
-STEPS = {"mlp_step": (), "cnn_step": (), "transformer_step": ("--layers", "1")}
-"""The step benchmarks, each as small as its arguments allow."""
+SLOW = {"resnet18 step"}
 
 
-def steps_of(case: str) -> dict[str, Any]:
-    """What the child says that takes the steps of a case, once each."""
-    words = ("--child", "steps", "--threads", "1", "--rounds", "1", "--repeat", "1")
-    found: dict[str, Any] = json.loads(run(case, *STEPS[case], *words).stdout.splitlines()[-1])
-    return found
+@pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=[pytest.mark.slow] * (x in SLOW)) for x in COMPARED]
+)
+def test_the_work_is_that_of_the_reference_engine(name: str):
+    case = COMPARED[name]
+    found = arrays_of(case.pellucid(True)())
+    with pe.device("reference"):
+        work = case.pellucid(True)
+        expected = arrays_of(eagerly(work))
+    assert largest_difference(expected, found) <= case.tolerance
 
 
-def test_peers_that_are_missing_are_named_and_not_timed():
-    found = steps_of("mlp_step")
-    assert "pellucid" in found["times"]
-    assert len(found["times"]) + len(found["skipped"]) == 5
+def eagerly(work: Work) -> Any:
+    """One call as it is written, or the whole where that is more than one."""
+    return work() if work.whole else work.function.function(*work.arguments)
+
+
+def test_peers_that_differ_end_the_benchmark():
+    doubled = Case("double", "", lambda given: Work(lambda: [2.0]))
+    with pytest.raises(SystemExit, match=r"double: .* other differs"):
+        check_equal(doubled, {"pellucid": lambda: [2.0], "other": lambda: [2.1]})
+
+
+def test_a_peer_that_is_missing_is_named_with_the_way_to_have_it():
+    def missing() -> Any:
+        raise ModuleNotFoundError("No module named 'mlx'")
+
+    made, skipped = make_all({"pellucid": lambda: list, "mlx": missing})
+    assert list(made) == ["pellucid"]
+    assert "pip install 'mlx[cpu]'" in skipped["mlx"]
+
+
+@pytest.mark.slow
+def test_a_report_has_times_traffic_and_limits(tmp_path: Path):
+    kept = tmp_path / "found.json"
+    words = ("--tiny", "--threads", "1", "--seconds", "0.01", "--starts", "0", "--no-memory")
+    done = run("elementwise", *words, "--peer", "numpy", "--json", str(kept))
+    assert done.returncode == 0, done.stderr
+    one = json.loads(kept.read_text())["threads"]["1"]
+    found = one["cases"]["elementwise tanh"]
+    assert {"pellucid", "numpy"} == found["times"].keys()
     assert found["traffic"]["moved_bytes"] >= found["traffic"]["fewest_bytes"] > 0
+    assert min(one["limits"].values()) > 0
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize("case", STEPS)
-def test_peers_have_the_same_first_losses(case: str):
+@pytest.mark.parametrize("name", COMPARED)
+def test_peers_do_the_same_work(name: str):
     pytest.importorskip("torch")
     pytest.importorskip("jax")
-    found = steps_of(case)
-    assert {"torch eager", "jax.jit"} <= found["times"].keys()
-    assert found["difference"] < 1e-4
+    case = COMPARED[name]
+    # What torch.compile makes of it is checked whenever it is timed.
+    peers = {who: make for who, make in case.peers.items() if who != "torch.compile"}
+    made, _ = make_all({"pellucid": lambda: case.pellucid(True), **peers})
+    assert {"torch eager", "jax.jit"} <= made.keys()
+    assert check_equal(case, made) <= case.tolerance

@@ -42,8 +42,8 @@ def test_the_cache_can_be_looked_at_and_cleared(tmp_path: Path):
     place = {"PELLUCID_CACHE_DIR": str(tmp_path / "kernels")}
     run("tour", "--quiet", "--model", "mlp", "--epochs", "1", **place)
     filled, cleared = run("cache", **place).stdout, run("cache", "--clear", **place).stdout
-    assert "\n0 kernels" not in filled
-    assert "\n0 kernels, 0.0 MB" in cleared
+    assert "\n0 entries" not in filled
+    assert "\n0 entries, 0.0 MB" in cleared
     assert list((tmp_path / "kernels").iterdir()) == []
 
 
@@ -127,6 +127,9 @@ def test_a_warning_is_one_line_without_the_code_that_gave_it(tmp_path: Path):
 
 @pytest.mark.parametrize("after", ["definition", "training"], ids=["compiling", "training"])
 def test_ctrl_c_is_one_clear_line(after: str):
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A child of a shell in the background is born deaf to Ctrl-C, and would hand that on.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         [*PELLUCID, "tour", "--model", "mlp", "--epochs", "1000000"],
         stdout=subprocess.PIPE,
@@ -134,10 +137,13 @@ def test_ctrl_c_is_one_clear_line(after: str):
         text=True,
     ) as process:
         assert process.stdout
-        while f"{after} · " not in process.stdout.readline():
-            pass
-        time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        try:
+            while f"{after} · " not in process.stdout.readline():
+                pass
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert errors == "pellucid: interrupted\n"

@@ -46,4 +46,4 @@ def _entries() -> list[Path]:
 
 
 def _count(entries: int) -> str:
-    return "1 kernel" if entries == 1 else f"{entries:,} kernels"
+    return "1 entry" if entries == 1 else f"{entries:,} entries"

@@ -21,8 +21,12 @@ def setting(name: str, default: str = "") -> str:
     return os.environ.get(f"PELLUCID_{name}", "") or default
 
 
-def integer_setting(name: str, default: int, at_least: int = 0) -> int:
-    """The whole number in `PELLUCID_<name>`; raises ConfigError where it is none or too small."""
+def integer_setting(name: str, default: int, at_least: int = 0, at_most: int | None = None) -> int:
+    """The whole number in `PELLUCID_<name>`; raises ConfigError where it is none or out of range.
+
+    >>> integer_setting("NUMBER_THAT_NOBODY_SET", 3)
+    3
+    """
     text = setting(name, str(default))
     try:
         value = int(text)
@@ -30,4 +34,6 @@ def integer_setting(name: str, default: int, at_least: int = 0) -> int:
         raise ConfigError(f"PELLUCID_{name}: expected a whole number, got {text!r}") from None
     if value < at_least:
         raise ConfigError(f"PELLUCID_{name}: expected at least {at_least}, got {value}")
+    if at_most is not None and value > at_most:
+        raise ConfigError(f"PELLUCID_{name}: expected at most {at_most}, got {value}")
     return value

@@ -239,6 +239,13 @@ class Engine(Protocol):
         """
         ...
 
+    def build(self, traced: Graph, donate: Mapping[int, int]) -> Executable:
+        """As `compile`, for a graph as it was traced: first come the passes.
+
+        An engine may remember from call to call, or from process to process, what came of it.
+        """
+        ...
+
 
 def unsupported(engine: str, op: str, why: str, source: Source | None = None) -> UnsupportedOpError:
     """The error of an engine that has no rule for an op, saying why and where."""

@@ -123,6 +123,22 @@ def recording(timed: bool = False) -> Generator[Record]:
         _listening.records.remove(record)
 
 
+@contextmanager
+def unheard() -> Generator[None]:
+    """Record no stages of this thread inside: something is made again that was made before.
+
+    >>> with recording() as record, unheard():
+    ...     add_stage("trace", "graph () { return }", "tensor/trace", 0.0)
+    >>> record.stages
+    []
+    """
+    records, _listening.records = _listening.records, []
+    try:
+        yield
+    finally:
+        _listening.records = records
+
+
 def is_recording() -> bool:
     """Whether anybody listens on this thread."""
     return bool(_listening.records)

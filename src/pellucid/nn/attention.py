@@ -197,10 +197,10 @@ def _of_one_dtype(query: Operand, key: Operand, value: Operand) -> tuple[Tensor,
 
 
 def _with_heads(x: Tensor, headed: bool) -> Tensor:
-    """x with four axes at least, the third last of which are heads."""
+    """x with three axes at least, the third last of which are heads."""
     padded = (*(1 for _ in range(2 - x.ndim)), *x.shape)
     shape = padded if headed else (*padded[:-2], 1, *padded[-2:])
-    return reshape(x, (*(1 for _ in range(4 - len(shape))), *shape))
+    return reshape(x, (*(1 for _ in range(3 - len(shape))), *shape))
 
 
 def _laid_out(x: Tensor, leading: tuple[int, ...]) -> Tensor:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from pellucid.core.shape import static_shape
@@ -22,6 +22,7 @@ from pellucid.ir.graph import Graph, Node, Type, Value
 from pellucid.ir.record import add_stage
 from pellucid.ops.define import lookup
 from pellucid.passes.packing import Block, fullest_node, pack
+from pellucid.passes.views import View, find_views
 
 WORTH_SHARING: Final = 1 << 14
 """Bytes from which on a copy costs more than it may cost the arena to avoid it."""
@@ -29,14 +30,16 @@ WORTH_SHARING: Final = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something lies: input or output number `index`, or `offset` bytes into the arena."""
+    """Where something lies: so many bytes into input or output number `index`, or the arena."""
 
     kind: Literal["input", "output", "arena"]
     index: int = 0
     offset: int = 0
 
     def __str__(self) -> str:
-        return f"arena+{self.offset}" if self.kind == "arena" else f"{self.kind} {self.index}"
+        if self.kind == "arena":
+            return f"arena+{self.offset}"
+        return f"{self.kind} {self.index}" + (f"+{self.offset}" if self.offset else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,12 @@ class MemoryPlan:
 
     `temporaries[n]` are the places of node n's own working memory; `peak_node` is the node at which
     the most is alive, `held` what is alive there, largest first. `peak_bytes` is how much that is:
-    the arena is larger by the gaps between what is alive.
+    the arena is larger by the gaps between what is alive. `views` lie in what they are views of:
+    their nodes have nothing to do.
     """
 
     places: Mapping[Value, Place]
+    views: Mapping[Value, View]
     temporaries: tuple[tuple[Place, ...], ...]
     before: tuple[Copy, ...]
     after: tuple[Copy, ...]
@@ -141,11 +146,13 @@ class _Planner:
     tenants: dict[Block, list[_Tenant]] = field(default_factory=dict[Block, list[_Tenant]])
     of_value: dict[Value, Block] = field(default_factory=dict[Value, Block])
     donors: dict[int, Value] = field(default_factory=dict[int, Value])
+    views: Mapping[Value, View] = field(default_factory=dict[Value, View])
     outputs: set[Value] = field(default_factory=set[Value])
 
     def run(self) -> MemoryPlan:
         graph = self.graph
         self.outputs = set(graph.outputs)
+        self.views = find_views(graph)
         last = self._last_uses()
         self.donors = {j: graph.inputs[i] for i, j in self.donate.items()}
         assert len(self.donors) == len(self.donate), "an output takes the memory of one input"
@@ -154,7 +161,7 @@ class _Planner:
         places |= {graph.outputs[j]: Place("output", j) for j in direct}
         for at, results in enumerate(graph.results):
             for value in results:
-                if value not in places:
+                if value not in places and value not in self.views:
                     self._give_block(value, at, last)
         scratch = [
             [self._work(number, size) for size in sizes] for number, sizes in enumerate(self.extra)
@@ -163,9 +170,13 @@ class _Planner:
         blocks = list(self.tenants)
         arena = pack(blocks)
         places |= {v: Place("arena", offset=b.offset) for v, b in self.of_value.items()}
+        for value, view in self.views.items():
+            place = places[view.root]
+            places[value] = replace(place, offset=place.offset + view.offset)
         peak_node, peak_bytes = fullest_node(blocks)
         return MemoryPlan(
             places=places,
+            views=self.views,
             temporaries=tuple(tuple(Place("arena", offset=b.offset) for b in s) for s in scratch),
             before=tuple(Copy(v, places[v], Place("arena", offset=b.offset)) for v, b in before),
             after=tuple(
@@ -186,7 +197,18 @@ class _Planner:
         ):
             last.update((value, at) for value in results)
             last.update((value, at) for value in node.operands)
+            last.update((self._root(value), at) for value in node.operands)
         return last
+
+    def _root(self, value: Value) -> Value:
+        """What a view is a view of, or else the value itself."""
+        view = self.views.get(value)
+        return value if view is None else view.root
+
+    def _in_place(self, node: Node, operand: Value, result: Value) -> bool:
+        """Whether a result may lie where an operand lies, which no other operand shares."""
+        shared = [one for one in node.operands if self._root(one) is self._root(operand)]
+        return all(one is operand for one in shared) and reads_in_place(node, operand, result)
 
     def _direct_outputs(self, last: dict[Value, int]) -> tuple[int, ...]:
         """The outputs that are written by the node that makes them."""
@@ -207,7 +229,8 @@ class _Planner:
             return False
         if last.get(donor, -1) < at:
             return True
-        return last[donor] == at and reads_in_place(self.graph.nodes[at], donor, value)
+        node = self.graph.nodes[at]
+        return last[donor] == at and donor in node.operands and self._in_place(node, donor, value)
 
     def _give_block(self, value: Value, at: int, last: dict[Value, int]) -> None:
         end = len(self.graph.nodes) if value in self.outputs else last[value]
@@ -219,7 +242,7 @@ class _Planner:
             block = self.of_value.get(operand)
             if block is None or block.last != at or block in siblings:
                 continue
-            if reads_in_place(node, operand, value):
+            if self._in_place(node, operand, value):
                 block.last = end
                 self.of_value[value] = block
                 self.tenants[block].append(tenant)

@@ -8,12 +8,14 @@ while the clock says that nobody looked; the gate keeps a step that writes apart
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from threading import get_ident
 from typing import Final, Protocol
 from weakref import ReferenceType
 
+from pellucid.core.forking import Turn, held_across_forks
 from pellucid.engines.base import Layout, Storage
 from pellucid.ir.graph import TensorType
 from pellucid.tensor.tensor import Operators, Tensor
@@ -56,10 +58,16 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock = held_across_forks(threading.RLock(), Turn.STEP)
         self.writer = 0
         self.readers: list[None] = []
         self._retired: list[object] = []
+        self._retiring = threading.Lock()
+
+    def renew_after_fork(self) -> None:
+        """In a forked child: the other threads, which may have been reading, are not here."""
+        self.readers.clear()
+        self._retired.clear()
         self._retiring = threading.Lock()
 
     def leave(self) -> None:
@@ -84,6 +92,7 @@ class Gate:
 
 clock: Final = Clock()
 gate: Final = Gate()
+os.register_at_fork(after_in_child=gate.renew_after_fork)
 
 
 class Writer(Protocol):

@@ -23,12 +23,12 @@ from typing import Any, cast
 from pellucid.core import tree
 from pellucid.core.dtype import as_dtype
 from pellucid.core.error import TraceError
+from pellucid.core.forking import Turn, held_across_forks
 from pellucid.core.source import at_line, user_source
 from pellucid.engines.base import Executable, layout
 from pellucid.ir.graph import TensorType
 from pellucid.ir.record import add_stage
 from pellucid.ir.text import print_graph
-from pellucid.passes.pipeline import optimize
 from pellucid.passes.traffic import Traffic
 from pellucid.tensor import interrupt
 from pellucid.tensor.binding import Binding, bind
@@ -48,7 +48,7 @@ Function = Callable[..., Any]
 Key = tuple[Any, ...]
 
 # One thread traces at a time: tracing makes cells and sets attributes.
-_tracing = threading.RLock()
+_tracing = held_across_forks(threading.RLock(), Turn.TRACE)
 
 
 class Spec:
@@ -188,7 +188,7 @@ class Jit:
         if executable is None:
             seconds = time.perf_counter() - start
             add_stage("trace", lambda: print_graph(binding.graph), "tensor/jit", seconds)
-            executable = current_engine().compile(optimize(binding.graph), binding.donate)
+            executable = current_engine().build(binding.graph, binding.donate)
             self.why += reason
         plain = [_plain(leaf) for leaf in leaves]
         return Compiled(self.name, executable, binding, reach, treedef, plain, resultdef)

@@ -8,7 +8,7 @@ from pellucid.engines.cpu import pool
 def set_threads(count: int) -> None:
     """Let kernels run on up to `count` threads; results do not depend on it, bit for bit.
 
-    The variable PELLUCID_THREADS sets it from outside. Raises ConfigError below 1.
+    The variable PELLUCID_THREADS sets it from outside. Raises ConfigError unless it is 1 to 1024.
     """
     pool.set_threads(count)
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,17 +189,27 @@ def test_set_threads_takes_effect_at_the_next_call(monkeypatch: pytest.MonkeyPat
     assert pool.pool().threads == 2
 
 
-def test_no_threads_is_a_config_error() -> None:
-    with pytest.raises(ConfigError, match="expected 1 to 1024, got 0"):
-        pool.set_threads(0)
+@pytest.mark.parametrize("threads", [0, -1, 1025, 2.5, float("nan"), True, None, "2"])
+def test_what_is_no_count_of_threads_is_a_config_error(threads: Any) -> None:
+    before = pool.pool().threads
+    with pytest.raises(ConfigError, match=f"expected a number 1 to 1024, got {threads!r}"):
+        pool.set_threads(threads)
+    assert pool.pool().threads == before
+
+
+def test_numpys_numbers_count_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_state", pool._State())
+    pool.set_threads(np.int64(2))  # pyright: ignore[reportArgumentType]
+    assert pool.pool().threads == 2
 
 
 def test_the_default_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PELLUCID_THREADS", "7")
     assert pool.default_threads() == 7
-    monkeypatch.setenv("PELLUCID_THREADS", "many")
-    with pytest.raises(ConfigError, match="many"):
-        pool.default_threads()
+    for wrong in ("many", "2.5", "0", "-3", "1025"):
+        monkeypatch.setenv("PELLUCID_THREADS", wrong)
+        with pytest.raises(ConfigError, match=f"PELLUCID_THREADS: expected .*{wrong}"):
+            pool.default_threads()
 
 
 def test_pools_that_are_dropped_end_their_threads(kernels: jit.Code) -> None:

@@ -216,13 +216,14 @@ def test_the_directory_follows_the_environment(
     assert cache.directory() == tmp_path / "mine"
 
 
-def test_two_processes_at_once_agree(place: Path) -> None:
+def two_processes(place: Path, texts: int, **settings: str) -> None:
+    """Two processes compile the same texts into one cache, at once."""
     source = (
         "from tests.engines.llvm.test_cache import adding_text, SSE2\n"
         "from pellucid.engines.llvm import cache\n"
-        "print(len([cache.compile(adding_text(n), SSE2) for n in range(20)]))\n"
+        f"print(len([cache.compile(adding_text(n), SSE2) for n in range({texts})]))\n"
     )
-    environment = {**os.environ, "PELLUCID_CACHE_DIR": str(place)}
+    environment = {**os.environ, **settings, "PELLUCID_CACHE_DIR": str(place)}
     root = Path(__file__).parents[3]
     environment["PYTHONPATH"] = os.pathsep.join([str(root), str(root / "src")])
     command = [sys.executable, "-W", "error", "-c", source]
@@ -230,11 +231,34 @@ def test_two_processes_at_once_agree(place: Path) -> None:
         subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
         for _ in range(2)
     ]
-    assert [process.communicate()[0].strip() for process in both] == ["20", "20"]
+    assert [process.communicate()[0].strip() for process in both] == [str(texts)] * 2
+
+
+def test_two_processes_at_once_agree(place: Path) -> None:
+    two_processes(place, 20)
     after = fresh(place)
     for amount in range(20):
         after.compile(adding_text(amount), SSE2)
     assert (after.counters.disk_hits, after.counters.dropped) == (20, 0)
+
+
+@pytest.mark.slow
+def test_two_processes_that_evict_at_once_keep_the_bound(place: Path) -> None:
+    size = len(adding_entry(place.with_name("one")))
+    two_processes(place, 200, PELLUCID_CACHE_BYTES=str(20 * size))
+    # Each sums up the directory at least once in 64 writes, and counts its own in between.
+    assert 0 < sum(path.stat().st_size for path in place.iterdir()) < (20 + 64) * size
+    after = fresh(place)
+    for amount in range(200):
+        after.compile(adding_text(amount), SSE2)
+    assert after.counters.disk_hits > 0
+    assert after.counters.dropped == 0
+
+
+def adding_entry(place: Path) -> bytes:
+    """A whole entry, as it lies on disk."""
+    fresh(place).compile(adding_text(), SSE2)
+    return entry(place, adding_text()).read_bytes()
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")

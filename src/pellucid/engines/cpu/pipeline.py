@@ -5,18 +5,19 @@ nodes -> loop nests (rules) -> places (passes/memory) -> LLVM IR -> object code 
 
 from __future__ import annotations
 
-import ctypes
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from pellucid.core.config import setting
 from pellucid.core.error import UnsupportedOpError
 from pellucid.core.shape import is_static
 from pellucid.core.source import Source, at_line
 from pellucid.engines.base import Layout, Storage
 from pellucid.engines.cpu.eager import EagerLaunch, launcher
 from pellucid.engines.cpu.pool import Step
+from pellucid.engines.cpu.program import Program, program_key, read, written
 from pellucid.engines.cpu.rules import (
     Argument,
     KernelCall,
@@ -25,19 +26,21 @@ from pellucid.engines.cpu.rules import (
     realise,
     realise_graph,
 )
-from pellucid.engines.cpu.runtime import CpuExecutable, Launched
+from pellucid.engines.cpu.runtime import CpuExecutable, Explained, Launched
 from pellucid.engines.cpu.storage import allocate
 from pellucid.engines.llvm import cache
+from pellucid.engines.llvm.cache import cache_key
 from pellucid.engines.llvm.jit import Code, assembly, optimised_ir
 from pellucid.engines.llvm.target import Isa, host_isa
 from pellucid.engines.loops.blocks import Blocked, kernel_text
 from pellucid.engines.loops.ir import Kernel
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, Node, TensorType, Type, Value
-from pellucid.ir.record import add_stage, is_recording
+from pellucid.ir.record import add_stage, is_recording, unheard
 from pellucid.ops.define import Op
 from pellucid.ops.movement import reshape
 from pellucid.passes.memory import Copy, MemoryPlan, Place, plan_memory, value_bytes
+from pellucid.passes.pipeline import optimize
 
 
 class CpuEngine:
@@ -59,6 +62,10 @@ class CpuEngine:
         """A graph of known sizes as one list of kernel launches."""
         return compile_graph(graph, donate, host_isa())
 
+    def build(self, traced: Graph, donate: Mapping[int, int]) -> CpuExecutable:
+        """A traced graph through the passes and `compile`, or what they once led to."""
+        return build_program(traced, donate, host_isa())
+
 
 def make_engine() -> CpuEngine:
     """The engine, for `find_engine`."""
@@ -67,6 +74,54 @@ def make_engine() -> CpuEngine:
 
 def compile_graph(graph: Graph, donate: Mapping[int, int], isa: Isa) -> CpuExecutable:
     """As `CpuEngine.compile`, for a given instruction set."""
+    assembly = _assembled(graph, donate, isa)
+    start = time.perf_counter()
+    code = tuple(cache.load(text, isa, (name,)) for text, name in assembly.names.items())
+    seconds = assembly.seconds + time.perf_counter() - start
+    add_stage("code", assembly.text, "engines/cpu/pipeline", seconds)
+    if is_recording():
+        assembly.record_kernels()
+    explained = assembly.explained()
+    return CpuExecutable(*_types(graph), assembly.program(), code, lambda: explained)
+
+
+def build_program(traced: Graph, donate: Mapping[int, int], isa: Isa) -> CpuExecutable:
+    """As `CpuEngine.build`, for a given instruction set."""
+    # Who records the stages, or has them checked, wants them to happen.
+    watched = is_recording() or setting("CHECK") == "1"
+    key = None if watched else program_key(traced, donate, isa)
+    if key is None:
+        return compile_graph(optimize(traced), donate, isa)
+    known = _recalled(key, traced, donate, isa)
+    if known is None:
+        known = compile_graph(optimize(traced), donate, isa)
+        cache.process_cache().store(key, written(known.program))
+    return known
+
+
+def _recalled(key: str, traced: Graph, donate: Mapping[int, int], isa: Isa) -> CpuExecutable | None:
+    """The program stored under the key, if it and all its kernels are there and whole."""
+    store = cache.process_cache()
+    content = store.read(key)
+    if content is None:
+        return None
+    program = read(content)
+    code: list[Code] = []
+    for kernel, name in program.kernels:
+        loaded = store.recall(kernel, (name,))
+        if loaded is None:
+            return None
+        code.append(loaded)
+
+    def explain() -> Explained:
+        with unheard():
+            return _assembled(optimize(traced), donate, isa).explained()
+
+    return CpuExecutable(*_types(traced), program, tuple(code), explain)
+
+
+def _assembled(graph: Graph, donate: Mapping[int, int], isa: Isa) -> _Assembly:
+    """The steps of a graph with the texts of their kernels, before any is compiled."""
     _require_static(graph)
     start = time.perf_counter()
     parts = _realised(graph, isa)
@@ -74,46 +129,54 @@ def compile_graph(graph: Graph, donate: Mapping[int, int], isa: Isa) -> CpuExecu
         "kernels", lambda: _kernels_text(parts), "engines/cpu/rules", time.perf_counter() - start
     )
     plan = plan_memory(graph, donate, [part.temporaries for part in parts])
-    return _Assembly(graph, plan, isa).executable(parts)
+    return _Assembly(graph, plan, isa, parts)
+
+
+def _types(graph: Graph) -> tuple[tuple[TensorType, ...], tuple[TensorType, ...]]:
+    inputs, outputs = graph.inputs, graph.outputs
+    return tuple(value.tensor for value in inputs), tuple(value.tensor for value in outputs)
 
 
 class _Assembly:
-    """The steps of one executable as they are put together."""
+    """The steps of one executable as they are put together.
 
-    def __init__(self, graph: Graph, plan: MemoryPlan, isa: Isa) -> None:
+    `names` are the functions of the different kernels by their texts, in the order of first use.
+    """
+
+    def __init__(self, graph: Graph, plan: MemoryPlan, isa: Isa, parts: list[Realisation]) -> None:
         self.graph, self.plan, self.isa = graph, plan, isa
         self.steps: list[Step] = []
         self.launched: list[Launched] = []
         self.texts: dict[Kernel | Blocked, str] = {}
-        self.code: dict[str, Code] = {}
-        self.constants: list[Storage] = []
+        self.names: dict[str, str] = {}
+        self.numbers: dict[str, int] = {}
+        self.constants: list[bytes] = []
         self.arena = len(graph.inputs) + len(graph.outputs)
-
-    def executable(self, parts: list[Realisation]) -> CpuExecutable:
         start = time.perf_counter()
-        for copy in self.plan.before:
+        for copy in plan.before:
             self.copy(copy)
-        for number, (node, part) in enumerate(zip(self.graph.nodes, parts, strict=True)):
-            self.node(node, number, part)
-        for copy in self.plan.after:
+        for number, (node, part) in enumerate(zip(graph.nodes, parts, strict=True)):
+            if graph.results[number][0] not in plan.views:
+                self.node(node, number, part)
+        for copy in plan.after:
             self.copy(copy)
-        add_stage("code", self.text, "engines/cpu/pipeline", time.perf_counter() - start)
-        if is_recording():
-            self.record_kernels()
-        return CpuExecutable(
-            self.graph,
-            self.plan,
-            tuple(self.steps),
-            tuple(self.launched),
-            tuple(self.code.values()),
-            tuple(self.constants),
-        )
+        self.seconds = time.perf_counter() - start
+
+    def program(self) -> Program:
+        """What runs."""
+        kernels = tuple((cache_key(text, self.isa), name) for text, name in self.names.items())
+        steps, constants = tuple(self.steps), tuple(self.constants)
+        return Program(kernels, steps, self.plan.arena_bytes, constants)
+
+    def explained(self) -> Explained:
+        """What it came from."""
+        return Explained(self.graph, self.plan, tuple(self.launched))
 
     def node(self, node: Node, number: int, part: Realisation) -> None:
         """The launches of one node."""
         results = self.graph.results[number]
         first = len(self.constants)
-        self.constants += [_constant(content) for content in part.constants]
+        self.constants += part.constants
 
         def base_of(argument: Argument) -> tuple[int, int]:
             match argument.kind:
@@ -155,38 +218,30 @@ class _Assembly:
     def launch(
         self, call: KernelCall, bases: tuple[tuple[int, int], ...], node: Node, moved: int
     ) -> None:
-        """One kernel launch; kernels with equal text are compiled and loaded once."""
+        """One kernel launch; kernels with equal text are one."""
         name = call.kernel.name
         if call.kernel not in self.texts:
             self.texts[call.kernel] = call.text(self.isa)
         text = self.texts[call.kernel]
-        if text not in self.code:
-            self.code[text] = cache.load(text, self.isa, (name,))
-        self.steps.append(
-            Step(
-                self.code[text][name],
-                bases,
-                (),
-                call.tasks,
-                call.tasks_per_thread,
-                call.scratch_bytes,
-            )
-        )
+        self.names.setdefault(text, name)
+        number = self.numbers.setdefault(text, len(self.numbers))
+        limits = (call.tasks, call.tasks_per_thread, call.scratch_bytes)
+        self.steps.append(Step(number, bases, (), *limits))
         self.launched.append(Launched(name, call.kernel, text, call.tasks, node, moved))
 
     def base(self, place: Place) -> tuple[int, int]:
         """The table entry and the offset in bytes at which a place lies."""
         if place.kind == "arena":
             return self.arena, place.offset
-        return place.index + (len(self.graph.inputs) if place.kind == "output" else 0), 0
+        first = len(self.graph.inputs) if place.kind == "output" else 0
+        return place.index + first, place.offset
 
     def text(self) -> str:
         """The launches, one a line: for which node of the graph, and of which kernel below."""
         number = {node: f"node {n}" for n, node in enumerate(self.graph.nodes)}
-        kernel = {text: n for n, text in enumerate(self.code)}
-        head = f"{len(self.steps)} launches of {len(self.code)} kernels"
+        head = f"{len(self.steps)} launches of {len(self.names)} kernels"
         rows = [
-            f"  {number.get(one.node, 'copy')}: kernel {kernel[one.llvm]} {one.name}"
+            f"  {number.get(one.node, 'copy')}: kernel {self.numbers[one.llvm]} {one.name}"
             f" ({one.tasks} task{'s' * (one.tasks != 1)})"
             for one in self.launched
         ]
@@ -195,7 +250,7 @@ class _Assembly:
     def record_kernels(self) -> None:
         """Each different kernel as loops, as optimised LLVM IR and as assembly; by number."""
         first = {one.llvm: one for one in reversed(self.launched)}
-        for text in self.code:
+        for text in self.names:
             one = first[text]
             made_by = f"engines/llvm: {one.name}"
             add_stage("loops", partial(kernel_text, one.kernel), f"engines/loops: {one.name}", 0.0)
@@ -213,12 +268,6 @@ def _realised(graph: Graph, isa: Isa) -> list[Realisation]:
             known[body] = realise_graph(body, isa, node.source)
         parts.append(known[body])
     return parts
-
-
-def _constant(content: bytes) -> Storage:
-    storage = allocate(len(content))
-    ctypes.memmove(storage.address, content, len(content))
-    return storage
 
 
 def _copy_node(value: Value) -> Node:

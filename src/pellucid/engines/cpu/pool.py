@@ -145,21 +145,24 @@ def pool() -> Pool:
 
 
 def set_threads(threads: int) -> None:
-    """Use so many threads from the next call on. Raises ConfigError unless 1 <= threads <= 1024.
+    """Use so many threads from the next call on; raises ConfigError unless a number 1 to 1024.
 
     Results do not depend on it, bit for bit.
     """
-    if not 1 <= threads <= _MOST_THREADS:
-        raise ConfigError(f"threads: expected 1 to {_MOST_THREADS}, got {threads}")
+    # What counts as a whole number to Python does here, such as NumPy's, but not True.
+    whole = hasattr(threads, "__index__") and not isinstance(threads, bool)
+    if not whole or not 1 <= threads <= _MOST_THREADS:
+        raise ConfigError(f"threads: expected a number 1 to {_MOST_THREADS}, got {threads!r}")
     with _lock:
-        _state.threads = threads
+        _state.threads = int(threads)
         if _state.pool is not None and _state.pool.threads != threads:
             _state.pool = None
 
 
 def default_threads() -> int:
     """PELLUCID_THREADS, or as many threads as this process may run at once."""
-    return min(integer_setting("THREADS", usable_cores(), at_least=1), _MOST_THREADS)
+    cores = min(usable_cores(), _MOST_THREADS)
+    return integer_setting("THREADS", cores, at_least=1, at_most=_MOST_THREADS)
 
 
 @dataclass(frozen=True)

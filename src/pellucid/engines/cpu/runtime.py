@@ -7,11 +7,14 @@ call has a frame with a table and an arena of its own, so calls may overlap.
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from pellucid.engines.base import Launches, MemoryNeed, Storage, layout
 from pellucid.engines.cpu.pool import Step, Steps, pool
+from pellucid.engines.cpu.program import Program
 from pellucid.engines.cpu.storage import allocate, block_bytes
 from pellucid.engines.llvm.jit import Code
 from pellucid.engines.loops.blocks import Blocked
@@ -37,6 +40,15 @@ class Launched:
     moved_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What a program came from: the graph as it was compiled, its memory, its launches."""
+
+    graph: Graph
+    plan: MemoryPlan
+    launched: tuple[Launched, ...]
+
+
 class CpuFrame:
     """What one call needs: the base table, and the arena that its last entries point to."""
 
@@ -50,34 +62,54 @@ class CpuFrame:
 
 
 class CpuExecutable:
-    """A graph compiled for the CPU: `graph` as it was compiled, `plan` its memory."""
+    """A program ready to run on the CPU: its kernels are `code`, in the program's order.
+
+    `explain` says what it came from; it is asked when first somebody wants to know.
+    """
 
     def __init__(
         self,
-        graph: Graph,
-        plan: MemoryPlan,
-        steps: tuple[Step, ...],
-        launched: tuple[Launched, ...],
+        inputs: tuple[TensorType, ...],
+        outputs: tuple[TensorType, ...],
+        program: Program,
         code: tuple[Code, ...],
-        constants: tuple[Storage, ...],
+        explain: Callable[[], Explained],
     ) -> None:
-        self.graph = graph
-        self.plan = plan
-        self.launched = launched
-        self.inputs: tuple[TensorType, ...] = tuple(value.tensor for value in graph.inputs)
-        self.outputs: tuple[TensorType, ...] = tuple(value.tensor for value in graph.outputs)
-        self._steps = Steps(steps)
-        self._scratch = max((step.scratch_bytes for step in steps), default=0)
+        self.inputs = inputs
+        self.outputs = outputs
+        self.program = program
+        self._steps = Steps(_placed(program, code))
+        self._scratch = max((step.scratch_bytes for step in program.steps), default=0)
         self._code = code
-        self._constants = constants
+        self._constants = tuple(map(_constant, program.constants))
+        self._explain = explain
         self._frames: list[CpuFrame] = []
+
+    @cached_property
+    def explained(self) -> Explained:
+        """What the program came from."""
+        return self._explain()
+
+    @property
+    def graph(self) -> Graph:
+        """The graph as it was compiled."""
+        return self.explained.graph
+
+    @property
+    def plan(self) -> MemoryPlan:
+        """Where its values lie."""
+        return self.explained.plan
+
+    @property
+    def launched(self) -> tuple[Launched, ...]:
+        """The steps, in order."""
+        return self.explained.launched
 
     @property
     def memory(self) -> MemoryNeed:
         """What a call takes, to the byte."""
-        arena = self.plan.arena_bytes
         return MemoryNeed(
-            arena=block_bytes(arena) if arena else 0,
+            arena=block_bytes(self.program.arena_bytes) if self.program.arena_bytes else 0,
             outputs=tuple(block_bytes(layout(type).nbytes) for type in self.outputs),
             constants=sum(constant.nbytes for constant in self._constants),
             scratch=self._scratch,
@@ -126,9 +158,22 @@ class CpuExecutable:
 
     def _new_frame(self) -> CpuFrame:
         first = len(self.inputs) + len(self.outputs)
-        arena = allocate(self.plan.arena_bytes) if self.plan.arena_bytes else None
+        arena = allocate(self.program.arena_bytes) if self.program.arena_bytes else None
         frame = CpuFrame(first + 1 + len(self._constants), arena)
         frame.table[first] = arena.address if arena is not None else 0
         for number, constant in enumerate(self._constants):
             frame.table[first + 1 + number] = constant.address
         return frame
+
+
+def _placed(program: Program, code: tuple[Code, ...]) -> list[Step]:
+    """The steps with the addresses of their kernels."""
+    pairs = zip(program.kernels, code, strict=True)
+    addresses = [loaded[name] for (_, name), loaded in pairs]
+    return [replace(step, kernel=addresses[step.kernel]) for step in program.steps]
+
+
+def _constant(content: bytes) -> Storage:
+    storage = allocate(len(content))
+    ctypes.memmove(storage.address, content, len(content))
+    return storage

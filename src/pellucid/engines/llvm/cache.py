@@ -2,6 +2,7 @@
 
 Two levels: what this process compiled or read, and files that outlive it (disk.py). Whatever cannot
 be believed is compiled anew; a disk that cannot be used costs one CacheWarning and nothing else.
+Whoever has a key of the same kind, naming all that something depends on, may store that here too.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Counters:
 
     @property
     def hits(self) -> int:
-        """Texts that were not compiled because their code was known."""
+        """What was known: texts that were not compiled, programs that were not assembled."""
         return self.memory_hits + self.disk_hits
 
     @property
@@ -84,10 +85,41 @@ class Cache:
         with self._lock:
             code = self._loaded.get(key)
         if code is None:
-            fresh = jit.load(self.compile(text, isa), names)
-            with self._lock:
-                code = self._loaded.setdefault(key, fresh)
+            code = self._share(key, jit.load(self.compile(text, isa), names))
         return code
+
+    def recall(self, key: str, names: tuple[str, ...]) -> jit.Code | None:
+        """The callable code that was once compiled under `key`, if it is still known."""
+        loaded = f"{key}:{','.join(names)}"
+        with self._lock:
+            code = self._loaded.get(loaded)
+        if code is not None:
+            return code
+        content = self.read(key)
+        return None if content is None else self._share(loaded, jit.load(content, names))
+
+    def read(self, key: str) -> bytes | None:
+        """What is stored under `key`, in memory or whole on disk."""
+        with self._lock:
+            content = self._known.get(key)
+            if content is not None:
+                self._known.move_to_end(key)
+                self._count(memory_hits=1)
+                return content
+        content = self._from_disk(key)
+        self._warn_of_disk()
+        if content is not None:
+            with self._lock:
+                self._remember(key, content)
+        return content
+
+    def store(self, key: str, content: bytes) -> None:
+        """Keep `content` under `key`, which names all that it depends on."""
+        with self._lock:
+            self._remember(key, content)
+        if self._disk is not None:
+            self._disk.write(key, content)
+            self._warn_of_disk()
 
     def renew_after_fork(self) -> None:
         """In a forked child: whoever held a lock or was compiling is not here any more."""
@@ -95,6 +127,10 @@ class Cache:
         self._under_way.clear()
         if self._disk is not None:
             self._disk.renew_after_fork()
+
+    def _share(self, key: str, fresh: jit.Code) -> jit.Code:
+        with self._lock:
+            return self._loaded.setdefault(key, fresh)
 
     def _settle(self, future: Future[bytes], key: str, text: str, isa: Isa) -> None:
         # Whatever happens, those who wait learn of it, and the next caller starts afresh.
@@ -128,8 +164,8 @@ class Cache:
         return code
 
     def _remember(self, key: str, code: bytes) -> None:
+        self._known_bytes += len(code) - len(self._known.get(key, b""))
         self._known[key] = code
-        self._known_bytes += len(code)
         while self._known_bytes > _MEMORY_BYTES and len(self._known) > 1:
             self._known_bytes -= len(self._known.popitem(last=False)[1])
 

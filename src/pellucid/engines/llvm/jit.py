@@ -10,7 +10,7 @@ Python delivers no Ctrl-C: an interrupted caller leaves at once and LLVM's state
 from __future__ import annotations
 
 import itertools
-import os
+import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -18,6 +18,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from pellucid.core.error import CompileError
+from pellucid.core.forking import Turn, held_across_forks
 from pellucid.engines.llvm.library import llvm
 from pellucid.engines.llvm.target import Isa, target_machine
 from pellucid.engines.llvm.text import AS_WRITTEN
@@ -26,6 +27,11 @@ from pellucid.engines.llvm.text import AS_WRITTEN
 PIPELINE_VERSION = 2
 
 T = TypeVar("T")
+
+# LLVM works on one thread at a time anyway; held across a fork, it gives the child a whole LLVM.
+# So whatever is LLVM's is made and dropped under it.
+_LLVM = held_across_forks(threading.RLock(), Turn.LLVM)
+_dropped: list[Any] = []
 
 
 class Code:
@@ -37,6 +43,17 @@ class Code:
 
     def __getitem__(self, name: str) -> int:
         return self.addresses[name]
+
+    def __del__(self, _ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        if _ending():
+            return
+        _dropped.append(self._tracker)
+        # A finalizer may run anywhere, under any lock: it does not wait. Whoever has LLVM unloads.
+        if _LLVM.acquire(blocking=False):
+            try:
+                _unload()
+            finally:
+                _LLVM.release()
 
     def keep_forever(self) -> None:
         """Never unload it, for code that threads may be running when Python ends."""
@@ -90,22 +107,22 @@ def uninterrupted(work: Callable[[], T]) -> T:
     return outcome[0]
 
 
-# LLVM works on one thread at a time anyway; held across a fork, it gives the child a whole LLVM.
-_LLVM = threading.RLock()
-os.register_at_fork(
-    before=_LLVM.acquire, after_in_parent=_LLVM.release, after_in_child=_LLVM.release
-)
 _library_number = itertools.count()
 
 
 def _through_llvm(text: str, isa: Isa, end: Callable[[Any, Any], T]) -> T:
+    as_written = text.startswith(AS_WRITTEN)
+
+    def made() -> T:
+        machine = target_machine(isa)
+        module = _parsed(text, machine)
+        (_tidied if as_written else _optimised)(module, machine)
+        return end(machine, module)
+
     def work() -> T:
-        as_written = text.startswith(AS_WRITTEN)
         with _LLVM, _scheduling(not as_written):
-            machine = target_machine(isa)
-            module = _parsed(text, machine)
-            (_tidied if as_written else _optimised)(module, machine)
-            return end(machine, module)
+            _unload()
+            return made()
 
     return uninterrupted(work)
 
@@ -154,17 +171,28 @@ def _tidied(module: Any, machine: Any) -> None:
 
 
 def _link(code: bytes, names: Sequence[str]) -> Code:
+    with _LLVM:
+        _unload()
+        return _linked(code, names)
+
+
+def _unload() -> None:
+    """Unload the code that nobody holds any more; LLVM is ours."""
+    while _dropped:
+        _dropped.pop().close()
+
+
+def _linked(code: bytes, names: Sequence[str]) -> Code:
     builder = llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
     for name in names:
         builder.export_symbol(name)
-    with _LLVM:
-        try:
-            tracker = builder.link(_linker(), f"kernel{next(_library_number)}")
-        except RuntimeError as error:
-            wanted = ", ".join(names)
-            raise CompileError(
-                f"loading {wanted}: expected every name in the code or this process: {error}"
-            ) from None
+    try:
+        tracker = builder.link(_linker(), f"kernel{next(_library_number)}")
+    except RuntimeError as error:
+        wanted = ", ".join(names)
+        raise CompileError(
+            f"loading {wanted}: expected every name in the code or this process: {error}"
+        ) from None
     return Code(tracker, {name: tracker[name] for name in names})
 
 

@@ -21,6 +21,7 @@ from pellucid.engines.base import (
 from pellucid.ir.graph import Graph
 from pellucid.ops.control import evaluate
 from pellucid.ops.define import Op
+from pellucid.passes.pipeline import optimize
 
 
 class ReferenceLaunch:
@@ -99,6 +100,10 @@ class ReferenceEngine:
     def compile(self, graph: Graph, donate: Mapping[int, int]) -> ReferenceExecutable:
         """Nothing is compiled; the graph is kept."""
         return ReferenceExecutable(graph)
+
+    def build(self, traced: Graph, donate: Mapping[int, int]) -> ReferenceExecutable:
+        """The graph after the passes, kept."""
+        return self.compile(optimize(traced), donate)
 
 
 def _not_here(why: str) -> DeviceError:

@@ -1,0 +1,107 @@
+"""Has this very program been compiled before, perhaps by another process? Then it is only linked.
+
+What runs of a compiled graph is little: the launches, the kernels by the keys of their object code,
+the constants and the size of the arena. It is kept beside the object code, under the hash of all
+that it depends on: the text of the graph as it was traced, what may be written in place, the
+instruction set, and the sources of everything between that text and the object code. Passes and
+lowering are then left out; whoever asks for an explanation has them run after all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pellucid.core.machine import usable_cores
+from pellucid.engines.cpu.pool import Step
+from pellucid.engines.llvm.cache import cache_key
+from pellucid.engines.llvm.target import Isa
+from pellucid.ir.graph import Graph
+from pellucid.ir.text import print_graph
+
+_COMPILER = ("core", "ir", "ops", "passes", "engines")
+_BEGAN = time.time()
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What runs: `kernels` are (key of the object code, name); `steps` name them by number.
+
+    The base table of a call holds inputs, outputs, the arena and `constants`, in this order.
+    """
+
+    kernels: tuple[tuple[str, str], ...]
+    steps: tuple[Step, ...]
+    arena_bytes: int
+    constants: tuple[bytes, ...]
+
+
+def program_key(traced: Graph, donate: Mapping[int, int], isa: Isa) -> str | None:
+    """The hash of all that a program depends on; None where the sources cannot be vouched for."""
+    compiler = _compiler()
+    if compiler is None:
+        return None
+    # The tasks of a kernel depend on how many cores there are; NumPy folds constants.
+    facts = (compiler, sys.version, np.__version__, usable_cores(), sorted(donate.items()))
+    return cache_key(f"program\n{facts}\n{print_graph(traced)}", isa)
+
+
+def written(program: Program) -> bytes:
+    """The program as bytes, for `read`.
+
+    >>> step = Step(0, ((1, 64),), (), tasks=4)
+    >>> program = Program((("0a", "exp"),), (step,), 128, (b"1234",))
+    >>> read(written(program)) == program
+    True
+    """
+    steps = [
+        (s.kernel, s.arguments, s.sizes, s.tasks, s.tasks_per_thread, s.scratch_bytes)
+        for s in program.steps
+    ]
+    constants = [content.hex() for content in program.constants]
+    return json.dumps([program.kernels, steps, program.arena_bytes, constants]).encode()
+
+
+def read(content: bytes) -> Program:
+    """What `written` wrote; whoever stored it has seen to it that it is whole."""
+    kernels, steps, arena_bytes, constants = json.loads(content)
+    return Program(
+        tuple((key, name) for key, name in kernels),
+        tuple(_step(*words) for words in steps),
+        arena_bytes,
+        tuple(map(bytes.fromhex, constants)),
+    )
+
+
+def _step(kernel: int, arguments: Any, sizes: Any, *limits: int) -> Step:
+    return Step(kernel, tuple((base, at) for base, at in arguments), tuple(sizes), *limits)
+
+
+@cache
+def _compiler() -> str | None:
+    """The hash of the sources that lie between a graph and its program."""
+    root = Path(__file__).parents[2]
+    paths = sorted(path for part in _COMPILER for path in (root / part).rglob("*.py"))
+    if Path(__file__) not in paths:
+        # Installed without its sources.
+        return None
+    digest = hashlib.sha256()
+    try:
+        for path in paths:
+            # A file that was changed after it was imported is not what runs here.
+            if path.stat().st_mtime > _BEGAN:
+                return None
+            digest.update(f"{path.relative_to(root)}\n".encode())
+            digest.update(path.read_bytes())
+    except OSError:
+        return None
+    return digest.hexdigest()

@@ -1,0 +1,58 @@
+"""Which results are memory that is there already? Reshaped values, and slices without gaps.
+
+Such a node needs no kernel: its result lies where its operand lies, some bytes further. Outputs of
+the graph are written where they belong, and are no views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pellucid.core.shape import static_shape
+from pellucid.ir.graph import Graph, Node, Value
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Memory of `root`, which is no view itself, from so many bytes on."""
+
+    root: Value
+    offset: int
+
+
+def find_views(graph: Graph) -> Mapping[Value, View]:
+    """The values of a graph of known sizes that are views.
+
+    %1 = reshape(%0) [shape=(6,)]  %2 = slice(%1) [start=(2,), stop=(4,), strides=(1,)]
+      ->  %1 is %0, and %2 is %0 from its third element on
+    """
+    found: dict[Value, View] = {}
+    outputs = set(graph.outputs)
+    for node, results in zip(graph.nodes, graph.results, strict=True):
+        skipped = _skipped_bytes(node)
+        if skipped is not None and results[0] not in outputs:
+            below = found.get(node.operands[0], View(node.operands[0], 0))
+            found[results[0]] = View(below.root, below.offset + skipped)
+    return found
+
+
+def _skipped_bytes(node: Node) -> int | None:
+    """The bytes of the operand before the first of the result, or None if it is no view."""
+    if node.op.name == "reshape":
+        return 0
+    if node.op.name != "slice":
+        return None
+    sizes = static_shape(node.operands[0].shape, "planning memory")
+    start: tuple[int, ...] = node.attr("start")
+    stop: tuple[int, ...] = node.attr("stop")
+    strides: tuple[int, ...] = node.attr("strides")
+    skipped, whole, step = 0, True, node.operands[0].dtype.bytes
+    # From the last axis on: whole ones, then a part of one, then single places.
+    for size, low, high, by in reversed(list(zip(sizes, start, stop, strides, strict=True))):
+        if by != 1 or not (whole or high - low == 1):
+            return None
+        whole = whole and high - low == size
+        skipped += low * step
+        step *= size
+    return skipped
