@@ -32,6 +32,7 @@ from pellucid.core.error import OpError
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, TensorType
 from pellucid.ops import REGISTRY
+from pellucid.ops.contract import WIDER
 from pellucid.ops.convolution import plain_attrs
 from pellucid.ops.define import NoDerivative, Op, type_of
 from pellucid.ops.elementwise import add, exp
@@ -411,6 +412,15 @@ def _contractions() -> list[Case]:
         )
         for dtype in NUMERIC
         for lhs, rhs, contract, batch in shared(forms, dtype)
+    ] + [
+        Case(
+            REGISTRY["dot_general"],
+            (numbers(dtype, lhs, 0), numbers(dtype, rhs, 1)),
+            {"contract": contract, "batch": batch, "dtype": wide},
+        )
+        for dtype, wider in WIDER.items()
+        for wide in wider
+        for lhs, rhs, contract, batch in (forms[0], forms[6])
     ]
 
 

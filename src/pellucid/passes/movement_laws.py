@@ -128,7 +128,8 @@ def turned_product(node: Node, product: Value) -> Value | None:
     exchanged = (*range(start), *range(start + mine, rank), *range(start, start + mine))
     if node.attr("permutation") != exchanged:
         return None
-    return dot_general(rhs, lhs, contract=contract[::-1], batch=batch[::-1])
+    pairs = {**dict(dot.attrs), "contract": contract[::-1], "batch": batch[::-1]}
+    return dot_general(rhs, lhs, **pairs)
 
 
 def _absorb(node: Node, operands: tuple[Value, Value], side: int) -> Value | None:
@@ -139,7 +140,7 @@ def _absorb(node: Node, operands: tuple[Value, Value], side: int) -> Value | Non
     free = free_axes(len(permutation), contract[side], batch[side])
     if list(_mapped(free, permutation)) != sorted(_mapped(free, permutation)):
         return None
-    pairs: dict[str, Any] = {}
+    pairs: dict[str, Any] = dict(node.attrs)
     for name, pair in (("contract", contract), ("batch", batch)):
         mapped = _mapped(pair[side], permutation)
         pairs[name] = (mapped, pair[1]) if side == 0 else (pair[0], mapped)
