@@ -1,4 +1,4 @@
-"""How many cores does a process count on?"""
+"""How many cores does a process count on, and what caches?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pellucid.core import machine
-from pellucid.core.machine import cgroup_limit, usable_cores
+from pellucid.core.machine import USUAL_CACHES, cache_bytes, cache_sizes, cgroup_limit, usable_cores
 
 
 def limit_of(root: Path, membership: str = "0::/\n") -> int | None:
@@ -67,3 +67,31 @@ def test_affinity_and_quota_both_limit_the_cores(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=cores: set(range(n)))
         monkeypatch.setattr(machine, "cgroup_limit", lambda *_, q=quota: q)
         assert usable_cores() == usable
+
+
+def says(root: Path, number: int, **words: str) -> None:
+    index = root / f"index{number}"
+    index.mkdir(parents=True)
+    for name, word in words.items():
+        (index / name).write_text(f"{word}\n")
+
+
+def test_caches_are_as_large_as_the_system_says(tmp_path: Path) -> None:
+    says(tmp_path, 0, level="1", type="Data", size="48K")
+    says(tmp_path, 1, level="1", type="Instruction", size="32K")
+    says(tmp_path, 2, level="2", type="Unified", size="2048K")
+    says(tmp_path, 3, level="3", type="Unified", size="36M")
+    assert cache_sizes(tmp_path) == {1: 48 << 10, 2: 2 << 20, 3: 36 << 20}
+
+
+def test_a_cache_that_says_no_size_is_as_large_as_usual(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says(tmp_path, 0, level="1", type="Data")
+    says(tmp_path, 1, level="2", type="Unified", size="large")
+    assert cache_sizes(tmp_path) == {}
+    assert cache_sizes(tmp_path / "none") == {}
+    monkeypatch.setattr(machine, "cache_sizes", lambda root: {1: 48 << 10})
+    cache_bytes.cache_clear()
+    assert (cache_bytes(1), cache_bytes(2)) == (48 << 10, USUAL_CACHES[2])
+    cache_bytes.cache_clear()

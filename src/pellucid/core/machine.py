@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Final
+
+USUAL_CACHES: Final = {1: 32 << 10, 2: 1 << 20, 3: 16 << 20}
+"""The bytes of data that caches hold, by level, where the system does not say: a server core's."""
 
 
 def usable_cores() -> int:
@@ -13,6 +18,35 @@ def usable_cores() -> int:
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     limit = cgroup_limit(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
     return cores if limit is None else max(1, min(cores, limit))
+
+
+@cache
+def cache_bytes(level: int) -> int:
+    """The data that the cache of a level holds, in bytes; USUAL_CACHES where nobody says.
+
+    >>> cache_bytes(1) <= cache_bytes(2)
+    True
+    """
+    known = cache_sizes(Path("/sys/devices/system/cpu/cpu0/cache"))
+    return known.get(level, USUAL_CACHES[level])
+
+
+def cache_sizes(root: Path) -> dict[int, int]:
+    """The bytes of each level's cache for data, as the folder `root` of sysfs tells them."""
+    found: dict[int, int] = {}
+    for index in sorted(root.glob("index*")):
+        try:
+            level, kind, size = ((index / n).read_text().strip() for n in ("level", "type", "size"))
+            if kind != "Instruction":
+                # "1024K", "32M".
+                found[int(level)] = int(size[:-1]) * _UNITS[size[-1]]
+        except (OSError, ValueError, LookupError):
+            # A level that does not say its size, as in some virtual machines.
+            continue
+    return {level: size for level, size in found.items() if size > 0}
+
+
+_UNITS: Final = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def cgroup_limit(root: Path, membership: Path) -> int | None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.core.machine import usable_cores
+from pellucid.core.machine import cache_bytes, usable_cores
 from pellucid.engines.cpu.pool import Step
 from pellucid.engines.llvm.cache import cache_key
 from pellucid.engines.llvm.target import Isa
@@ -50,8 +50,9 @@ def program_key(traced: Graph, donate: Mapping[int, int], isa: Isa) -> str | Non
     compiler = _compiler()
     if compiler is None:
         return None
-    # The tasks of a kernel depend on how many cores there are; NumPy folds constants.
-    facts = (compiler, sys.version, np.__version__, usable_cores(), sorted(donate.items()))
+    # The tasks of a kernel depend on cores and caches; NumPy folds constants.
+    machine = usable_cores(), cache_bytes(2)
+    facts = (compiler, sys.version, np.__version__, machine, sorted(donate.items()))
     return cache_key(f"program\n{facts}\n{print_graph(traced)}", isa)
 
 

@@ -14,7 +14,7 @@ from math import prod
 from statistics import fmean
 
 from pellucid.core.dtype import DType, float32, float64, int32, int64, uint32, uint64
-from pellucid.core.machine import usable_cores
+from pellucid.core.machine import cache_bytes, usable_cores
 from pellucid.engines.llvm.folded import fold_of
 from pellucid.engines.llvm.target import Isa
 
@@ -169,7 +169,7 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
             rows, vectors, lanes, pack_lhs, pack_rhs, even, block, group, turned, tables
         )
         return replace(tiling, fold=fold)
-    batch, m, n, k = _extents(spec)
+    batch, m, n, k = extents_of(spec)
     rows = _even_rows(spec, m, rows)
     tiling = Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, not tables, 1, 1, turned, tables)
     tiling = replace(tiling, fold=fold)
@@ -186,7 +186,7 @@ def _beside(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
     )
     if not spec.is_static:
         return tiling
-    batch, m, n, k = _extents(spec)
+    batch, m, n, k = extents_of(spec)
     tiling = replace(tiling, rows=_even_rows(spec, m, rows), block=1, group=1)
     made = cut(spec.dtype, tiling, batch, m, n, k)
     return replace(tiling, block=made.block, group=made.group)
@@ -198,6 +198,12 @@ def cut(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) -> Cut
     The cheapest of a few ways: packing repeated for each block or group costs time, and so do tasks
     too few or too uneven to share out, and a block of lhs too large for the second-level cache.
     """
+    block, group = ranked_ways(tiling, batch, m, n, k)[0]
+    return _launch(dtype, replace(tiling, block=block, group=group), batch, m, n, k)
+
+
+def ranked_ways(tiling: Tiling, batch: int, m: int, n: int, k: int) -> list[tuple[int, int]]:
+    """The (block, group) that a task may take, the cheapest by the cost model first."""
     tiles, panels = _tiles_and_panels(tiling, m, n)
     blocks, groups = _ways(tiles), _ways(panels)
     # Through tables the rows of a block mostly read what their neighbours read; beside rhs, a line
@@ -206,15 +212,14 @@ def cut(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) -> Cut
     deep = (
         8 * n if tiling.beside else min(depth, CHUNK) * (1 if tiling.tables else 4)
     ) * tiling.rows
-    fits = [block for block in blocks if block * deep <= _CACHED] or [blocks[-1]]
-    ways = ((block, group) for block, group in product(fits, groups))
-    block, group = min(ways, key=lambda way: _cost(tiling, batch, tiles, panels, depth, *way))
-    return _launch(dtype, replace(tiling, block=block, group=group), batch, m, n, k)
+    fits = [block for block in blocks if block * deep <= _cached()] or [blocks[-1]]
+    ways = product(fits, groups)
+    return sorted(ways, key=lambda way: _cost(tiling, batch, tiles, panels, depth, *way))
 
 
 def static_cut(spec: ProductSpec, tiling: Tiling) -> Cut:
     """The launch of a static product."""
-    return _launch(spec.dtype, tiling, *_extents(spec))
+    return _launch(spec.dtype, tiling, *extents_of(spec))
 
 
 def one_task(dtype: DType, tiling: Tiling, m: int, n: int, k: int) -> Cut:
@@ -266,8 +271,6 @@ def _tiles_and_panels(tiling: Tiling, m: int, n: int) -> tuple[int, int]:
     return -(-m // tiling.rows), -(-n // tiling.columns)
 
 
-# Bytes of lhs that a block may take of the second-level cache.
-_CACHED = 720_000
 # Multiplications.
 _WORTH_A_THREAD = 100_000
 # In vector multiply-adds: what a task costs to hand out, a vector of either to pack, and one of rhs
@@ -289,6 +292,11 @@ def _cost(
     turns = fmean(_turns(tasks, threads) for threads in _thread_counts())
     # A thread may come late: the last task is waited for.
     return (work + fetched_rhs) * (turns + 0.25) + packed_lhs * min(groups, 2) + _TASK * tasks
+
+
+def _cached() -> int:
+    """Bytes of lhs that a block may take of the second-level cache; rhs and sums need some too."""
+    return cache_bytes(2) * 11 // 16
 
 
 @cache
@@ -392,7 +400,8 @@ def _accumulator_bits(dtype: DType) -> int:
     return 64 if dtype.bits == 64 else 32
 
 
-def _extents(spec: ProductSpec) -> tuple[int, int, int, int]:
+def extents_of(spec: ProductSpec) -> tuple[int, int, int, int]:
+    """The batch, m, n and k of a static product."""
     return prod(map(_known, spec.batch)), _known(spec.m), _known(spec.n), _known(spec.k)
 
 
