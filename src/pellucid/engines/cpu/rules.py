@@ -26,7 +26,7 @@ from pellucid.engines.cpu.staging import (
     input_below,
     staged_type,
 )
-from pellucid.engines.llvm.contract import contraction_cut
+from pellucid.engines.llvm.contract import contraction_cut, schedule_contraction
 from pellucid.engines.llvm.elementwise import supports
 from pellucid.engines.llvm.lower import lower
 from pellucid.engines.llvm.target import Isa
@@ -299,9 +299,10 @@ def _loops(kernel: Kernel, isa: Isa) -> KernelCall:
 def _contraction(kernel: Kernel, isa: Isa) -> KernelCall:
     oriented, operands = orient(kernel)
     names = (*operands, *(buffer.name for buffer in oriented.buffers[2:]))
-    cut = contraction_cut(oriented, isa)
+    scheduled = schedule_contraction(oriented, isa)
+    cut = contraction_cut(scheduled, isa)
     arguments = tuple(_argument(name) for name in names)
-    return KernelCall(oriented, arguments, cut.tasks, cut.tasks_per_thread, cut.scratch_bytes)
+    return KernelCall(scheduled, arguments, cut.tasks, cut.tasks_per_thread, cut.scratch_bytes)
 
 
 def _argument(name: str) -> Argument:

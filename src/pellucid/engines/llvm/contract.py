@@ -6,7 +6,7 @@ emitted on each vector of finished sums.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import cast
 
@@ -31,15 +31,28 @@ from pellucid.engines.llvm.tiling import (
 )
 from pellucid.engines.llvm.tiling import Size as ProductSize
 from pellucid.engines.llvm.types import I64, Value
-from pellucid.engines.loops.ir import Affine, Axis, Contract, Kernel, Loop, Size, Statement, nested
+from pellucid.engines.loops.ir import (
+    Affine,
+    Axis,
+    Binding,
+    BindingKind,
+    Contract,
+    Kernel,
+    Loop,
+    Size,
+    Statement,
+    nested,
+)
 from pellucid.engines.loops.roles import BLOCK, DEPTH, GROUP, ROWS, Roles, sort_loops
 
 
 def plan_contraction(kernel: Kernel, isa: Isa) -> tuple[ProductSpec, Tiling]:
-    """What product a kernel computes, and how it is cut."""
-    spec = _spec(kernel, sort_loops(kernel))
+    """What product a kernel computes, and how it is cut: by its schedule, if it has one."""
+    roles = sort_loops(kernel)
+    spec = _spec(kernel, roles)
     if spec.is_static:
-        return spec, choose_tiling(spec, isa)
+        tiling = choose_tiling(spec, isa)
+        return spec, _scheduled(tiling, kernel, roles) if kernel.schedule else tiling
     block, group = (Param(kernel.parameters.index(name)) for name in (BLOCK, GROUP))
     return spec, choose_tiling(spec, isa, block, group)
 
@@ -47,6 +60,43 @@ def plan_contraction(kernel: Kernel, isa: Isa) -> tuple[ProductSpec, Tiling]:
 def contraction_cut(kernel: Kernel, isa: Isa) -> Cut:
     """How a kernel of known sizes is launched."""
     return static_cut(*plan_contraction(kernel, isa))
+
+
+def schedule_contraction(kernel: Kernel, isa: Isa, tiling: Tiling | None = None) -> Kernel:
+    """The kernel of known sizes with its axes bound: by the cost model, or as `tiling` says."""
+    roles = sort_loops(kernel)
+    chosen = tiling or plan_contraction(replace(kernel, schedule=()), isa)[1]
+    m, n = roles.m.name, roles.n.name
+    bindings = [
+        Binding(m, "rows", chosen.rows),
+        Binding(n, "vectors", chosen.vectors),
+        Binding(m, "block", chosen.block if isinstance(chosen.block, int) else 1),
+        Binding(n, "group", chosen.group if isinstance(chosen.group, int) else 1),
+    ]
+    bindings += [Binding(m, "pack", 1)] * chosen.pack_lhs + [
+        Binding(n, "pack", 1)
+    ] * chosen.pack_rhs
+    return replace(kernel, schedule=tuple(bindings))
+
+
+def _scheduled(tiling: Tiling, kernel: Kernel, roles: Roles) -> Tiling:
+    """The tiling with the numbers of the kernel's schedule in it."""
+
+    def factor(axis: Axis, kind: BindingKind) -> int:
+        found = kernel.bound(axis.name, kind)
+        assert isinstance(found, int), f"a product's schedule says its {kind}"
+        return found
+
+    m, n = roles.m, roles.n
+    return replace(
+        tiling,
+        rows=factor(m, "rows"),
+        vectors=factor(n, "vectors"),
+        block=factor(m, "block"),
+        group=factor(n, "group"),
+        pack_lhs=kernel.bound(m.name, "pack") == 1,
+        pack_rhs=kernel.bound(n.name, "pack") == 1,
+    )
 
 
 def define_contraction(module: Module, kernel: Kernel) -> None:

@@ -269,12 +269,20 @@ Line = Let | Store | Update | Contract | Sort
 Statement = Line | Loop | Reduce
 
 
+BindingKind = Literal["thread", "vector", "unroll", "rows", "vectors", "block", "group", "pack"]
+
+
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """How one axis runs: over threads in blocks of `factor`, or over `factor` lanes or copies."""
+    """How one axis runs: over threads in blocks of `factor`, or over `factor` lanes or copies.
+
+    A product's m runs in tiles of so many `rows`, its n in panels of so many `vectors`; a task
+    takes a `block` of tiles by a `group` of panels. The operand that moves along an axis with
+    `pack` is packed.
+    """
 
     axis: str
-    kind: Literal["thread", "vector", "unroll"]
+    kind: BindingKind
     factor: Size
 
 

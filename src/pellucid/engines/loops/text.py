@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from typing import Final, cast, get_args
 
 from pellucid.core.dtype import DType, bool_, named_dtype
 from pellucid.core.error import ParseError
@@ -29,6 +30,7 @@ from pellucid.engines.loops.ir import (
     Apply,
     Axis,
     Binding,
+    BindingKind,
     Buffer,
     Const,
     Contract,
@@ -49,6 +51,8 @@ from pellucid.engines.loops.ir import (
     Store,
     Update,
 )
+
+_KINDS: Final = "|".join(get_args(BindingKind))
 
 
 def print_kernel(kernel: Kernel) -> str:
@@ -82,10 +86,9 @@ def parse_kernel(text: str) -> Kernel:
         scratch.append(Buffer(buffer, named_dtype(dtype), "scratch", int(elements)))
     unless = lines.take_if(r"unless (\w+) is (\w+)")
     schedule: list[Binding] = []
-    while found := lines.take_if(r"(thread|vector|unroll) (\w+) (\w+)"):
+    while found := lines.take_if(rf"({_KINDS}) (\w+) (\w+)"):
         kind, axis, factor = found
-        assert kind in ("thread", "vector", "unroll")
-        schedule.append(Binding(axis, kind, _parse_size(factor)))
+        schedule.append(Binding(axis, cast(BindingKind, kind), _parse_size(factor)))
     body = lines.block(2)
     lines.expect_end()
     same = (unless[0], unless[1]) if unless else None
