@@ -270,6 +270,9 @@ if TYPE_CHECKING:
         get_threads,
         set_threads,
     )
+    from pellucid.tensor.tuning import (
+        tune,
+    )
     from pellucid.tensor.vmap import vmap
     from pellucid.train.fitting import (
         fit,
@@ -456,6 +459,7 @@ _HOMES: dict[str, tuple[str, str]] = {
     "vmap": ("pellucid.tensor.vmap", "vmap"),
     "jit": ("pellucid.tensor.jit", "jit"),
     "spec": ("pellucid.tensor.jit", "spec"),
+    "tune": ("pellucid.tensor.tuning", "tune"),
     "matmul": ("pellucid.tensor.products", "matmul"),
     "outer": ("pellucid.tensor.products", "outer"),
     "tensordot": ("pellucid.tensor.products", "tensordot"),
@@ -702,6 +706,7 @@ __all__ = [
     "tril",
     "triu",
     "trunc",
+    "tune",
     "uint8",
     "uint16",
     "uint32",

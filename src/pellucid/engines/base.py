@@ -173,6 +173,66 @@ class Launches:
     moved_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class TunedKernel:
+    """What tuning found for one kernel: the seconds of one launch before and after, how many
+    schedules were tried, the schedule that was the default and the one that is kept.
+    """
+
+    name: str
+    launches: int
+    tried: int
+    before: float
+    after: float
+    default: str
+    schedule: str
+
+    @property
+    def changed(self) -> bool:
+        """Whether another schedule than the default is kept."""
+        return self.schedule != self.default
+
+    def __str__(self) -> str:
+        times = f"{self.before * 1e6:.1f} µs"
+        end = "the default is kept"
+        if self.changed:
+            times += f" to {self.after * 1e6:.1f}, {self.before / self.after:.2f} times as fast"
+            end = self.schedule
+        return f"{self.name} x {self.launches}: {times}, of {self.tried} schedules\n    {end}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What tuning a program found, kernel by kernel, on so many threads.
+
+    For `untried` kernels that take a share of the time no time was left.
+    """
+
+    kernels: tuple[TunedKernel, ...]
+    untried: int
+    threads: int
+    seconds: float
+
+    @property
+    def changed(self) -> bool:
+        """Whether some kernel has another schedule than the default."""
+        return any(kernel.changed for kernel in self.kernels)
+
+    @property
+    def saved(self) -> float:
+        """The seconds by which all launches of a run are faster."""
+        return sum(one.launches * (one.before - one.after) for one in self.kernels)
+
+    def __str__(self) -> str:
+        faster = sum(kernel.changed for kernel in self.kernels)
+        head = (
+            f"{len(self.kernels)} kernels tuned in {self.seconds:.1f} s on {self.threads} threads, "
+            f"{faster} faster than by default: {self.saved * 1e6:.1f} µs a run"
+        )
+        rest = [f"no time was left for {self.untried} more"] * (self.untried > 0)
+        return "\n".join([head, *(f"  {kernel}" for kernel in self.kernels), *rest])
+
+
 class Frame(Protocol):
     """What one running call needs: `table[i]` is the address of input i, then of output j."""
 
@@ -243,6 +303,13 @@ class Engine(Protocol):
         """As `compile`, for a graph as it was traced: first come the passes.
 
         An engine may remember from call to call, or from process to process, what came of it.
+        """
+        ...
+
+    def tune(self, traced: Graph, donate: Mapping[int, int], seconds: float) -> Tuned:
+        """Try other schedules for the kernels that `build` makes, and remember faster ones.
+
+        No bit of any result changes. Raises DeviceError where there are no schedules.
         """
         ...
 

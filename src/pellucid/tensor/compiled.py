@@ -10,6 +10,7 @@ its memory and no other call is reading.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from threading import get_ident
 from typing import Any
@@ -126,6 +127,15 @@ class Compiled:
         made, graph = self.executable.launches, clean(self.graph)
         fewest = fewest_bytes(graph, len(self._results))
         return Traffic(made.count, made.kernels, made.moved_bytes, fewest, flops_of(graph.nodes))
+
+    def renewed(self) -> Compiled:
+        """The same call, with what the engine makes of the graph now; this one runs as before."""
+        made = copy(self)
+        made.executable = self._engine.build(self.graph, self.binding.donate)
+        made._known, made._seats = _Known(), []
+        for cell in self.binding.assigned:
+            cell._writers = (*cell._writers, ref(made))
+        return made
 
     def takes(self, args: Sequence[Any]) -> bool:
         """Whether plain positional arguments are just of the kinds compiled for; quick."""

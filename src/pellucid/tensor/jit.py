@@ -107,6 +107,13 @@ class Jit:
             entry = self._compile(leaves, treedef, key)
         return entry
 
+    def renew(self) -> None:
+        """Have all that is compiled made anew by its engine, as by new schedules; no retracing."""
+        with _tracing:
+            for key, entries in self.entries.items():
+                self.entries[key] = [entry.renewed() for entry in entries]
+            self._last = None
+
     def memory(self, *args: Any, **kwargs: Any) -> Footprint:
         """What a call with these arguments holds in memory; compiles, but does not run it.
 

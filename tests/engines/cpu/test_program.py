@@ -107,7 +107,7 @@ def test_another_graph_donation_isa_or_compiler_is_another_program(
     assert key(example(), {1: 0}) == key(example(), {1: 0})
     keys = {key(example(), {1: 0}), key(example(0.25), {1: 0}), key(example(), {})}
     keys.add(key(example(), {1: 0}, "avx2"))
-    monkeypatch.setattr(program, "_compiler", lambda: "another")
+    monkeypatch.setattr(program, "compiler_hash", lambda: "another")
     keys.add(key(example(), {1: 0}))
     assert len(keys) == 5
     assert None not in keys
@@ -116,13 +116,13 @@ def test_another_graph_donation_isa_or_compiler_is_another_program(
 def test_sources_that_changed_after_they_were_imported_are_not_vouched_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    program._compiler.cache_clear()
+    program.compiler_hash.cache_clear()
     monkeypatch.setattr(program, "_BEGAN", 0.0)
     try:
         assert program.program_key(example(), {}, host_isa()) is None
         assert built(example()).launched
     finally:
-        program._compiler.cache_clear()
+        program.compiler_hash.cache_clear()
 
 
 def test_who_records_or_checks_has_every_pass_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,8 @@ from pellucid.core.config import setting
 from pellucid.core.error import UnsupportedOpError
 from pellucid.core.shape import is_static
 from pellucid.core.source import Source, at_line
-from pellucid.engines.base import Layout, Storage
+from pellucid.engines.base import Layout, Storage, Tuned
+from pellucid.engines.cpu.book import Book, read_book
 from pellucid.engines.cpu.eager import EagerLaunch, launcher
 from pellucid.engines.cpu.pool import Step
 from pellucid.engines.cpu.program import Program, program_key, read, written
@@ -28,6 +30,7 @@ from pellucid.engines.cpu.rules import (
 )
 from pellucid.engines.cpu.runtime import CpuExecutable, Explained, Launched
 from pellucid.engines.cpu.storage import allocate
+from pellucid.engines.cpu.tune import tune_program
 from pellucid.engines.llvm import cache
 from pellucid.engines.llvm.cache import cache_key
 from pellucid.engines.llvm.jit import Code, assembly, optimised_ir
@@ -66,15 +69,26 @@ class CpuEngine:
         """A traced graph through the passes and `compile`, or what they once led to."""
         return build_program(traced, donate, host_isa())
 
+    def tune(self, traced: Graph, donate: Mapping[int, int], seconds: float) -> Tuned:
+        """Other schedules for the kernels of a traced graph, tried one by one (see tune.py)."""
+        isa = host_isa()
+        by_default = compile_graph(optimize(traced), donate, isa, Book({}))
+        return tune_program(by_default, isa, seconds)
+
 
 def make_engine() -> CpuEngine:
     """The engine, for `find_engine`."""
     return CpuEngine()
 
 
-def compile_graph(graph: Graph, donate: Mapping[int, int], isa: Isa) -> CpuExecutable:
-    """As `CpuEngine.compile`, for a given instruction set."""
-    assembly = _assembled(graph, donate, isa)
+def compile_graph(
+    graph: Graph, donate: Mapping[int, int], isa: Isa, book: Book | None = None
+) -> CpuExecutable:
+    """As `CpuEngine.compile`, for a given instruction set, by the schedules of a book.
+
+    Without one, by those that are remembered.
+    """
+    assembly = _assembled(graph, donate, isa, read_book(isa) if book is None else book)
     start = time.perf_counter()
     code = tuple(cache.load(text, isa, (name,)) for text, name in assembly.names.items())
     seconds = assembly.seconds + time.perf_counter() - start
@@ -89,17 +103,20 @@ def build_program(traced: Graph, donate: Mapping[int, int], isa: Isa) -> CpuExec
     """As `CpuEngine.build`, for a given instruction set."""
     # Who records the stages, or has them checked, wants them to happen.
     watched = is_recording() or setting("CHECK") == "1"
-    key = None if watched else program_key(traced, donate, isa)
+    book = read_book(isa)
+    key = None if watched else program_key(traced, donate, isa, book.state)
     if key is None:
-        return compile_graph(optimize(traced), donate, isa)
-    known = _recalled(key, traced, donate, isa)
+        return compile_graph(optimize(traced), donate, isa, book)
+    known = _recalled(key, traced, donate, isa, book)
     if known is None:
-        known = compile_graph(optimize(traced), donate, isa)
+        known = compile_graph(optimize(traced), donate, isa, book)
         cache.process_cache().store(key, written(known.program))
     return known
 
 
-def _recalled(key: str, traced: Graph, donate: Mapping[int, int], isa: Isa) -> CpuExecutable | None:
+def _recalled(
+    key: str, traced: Graph, donate: Mapping[int, int], isa: Isa, book: Book
+) -> CpuExecutable | None:
     """The program stored under the key, if it and all its kernels are there and whole."""
     store = cache.process_cache()
     content = store.read(key)
@@ -115,12 +132,12 @@ def _recalled(key: str, traced: Graph, donate: Mapping[int, int], isa: Isa) -> C
 
     def explain() -> Explained:
         with unheard():
-            return _assembled(optimize(traced), donate, isa).explained()
+            return _assembled(optimize(traced), donate, isa, book).explained()
 
     return CpuExecutable(*_types(traced), program, tuple(code), explain)
 
 
-def _assembled(graph: Graph, donate: Mapping[int, int], isa: Isa) -> _Assembly:
+def _assembled(graph: Graph, donate: Mapping[int, int], isa: Isa, book: Book) -> _Assembly:
     """The steps of a graph with the texts of their kernels, before any is compiled."""
     _require_static(graph)
     start = time.perf_counter()
@@ -129,7 +146,7 @@ def _assembled(graph: Graph, donate: Mapping[int, int], isa: Isa) -> _Assembly:
         "kernels", lambda: _kernels_text(parts), "engines/cpu/rules", time.perf_counter() - start
     )
     plan = plan_memory(graph, donate, [part.temporaries for part in parts])
-    return _Assembly(graph, plan, isa, parts)
+    return _Assembly(graph, plan, isa, parts, book)
 
 
 def _types(graph: Graph) -> tuple[tuple[TensorType, ...], tuple[TensorType, ...]]:
@@ -143,8 +160,11 @@ class _Assembly:
     `names` are the functions of the different kernels by their texts, in the order of first use.
     """
 
-    def __init__(self, graph: Graph, plan: MemoryPlan, isa: Isa, parts: list[Realisation]) -> None:
-        self.graph, self.plan, self.isa = graph, plan, isa
+    def __init__(
+        self, graph: Graph, plan: MemoryPlan, isa: Isa, parts: list[Realisation], book: Book
+    ) -> None:
+        self.graph, self.plan, self.isa, self.book = graph, plan, isa, book
+        self.known: dict[Kernel | Blocked, KernelCall] = {}
         self.steps: list[Step] = []
         self.launched: list[Launched] = []
         self.texts: dict[Kernel | Blocked, str] = {}
@@ -219,7 +239,11 @@ class _Assembly:
     def launch(
         self, call: KernelCall, bases: tuple[tuple[int, int], ...], node: Node, moved: int
     ) -> None:
-        """One kernel launch; kernels with equal text are one."""
+        """One kernel launch, by the book's schedule; kernels with equal text are one."""
+        default = call.kernel
+        if default not in self.known:
+            self.known[default] = self.book.applied(call, self.isa)
+        call = replace(self.known[default], arguments=call.arguments)
         name = call.kernel.name
         if call.kernel not in self.texts:
             self.texts[call.kernel] = call.text(self.isa)
@@ -228,7 +252,8 @@ class _Assembly:
         number = self.numbers.setdefault(text, len(self.numbers))
         limits = (call.tasks, call.tasks_per_thread, call.scratch_bytes)
         self.steps.append(Step(number, bases, (), *limits))
-        self.launched.append(Launched(name, call.kernel, text, call.tasks, node, moved))
+        tuned = call.kernel != default
+        self.launched.append(Launched(name, call.kernel, text, call.tasks, node, moved, tuned))
 
     def base(self, place: Place) -> tuple[int, int]:
         """The table entry and the offset in bytes at which a place lies."""
@@ -243,7 +268,7 @@ class _Assembly:
         head = f"{len(self.steps)} launches of {len(self.names)} kernels"
         rows = [
             f"  {number.get(one.node, 'copy')}: kernel {self.numbers[one.llvm]} {one.name}"
-            f" ({one.tasks} task{'s' * (one.tasks != 1)})"
+            f" ({one.tasks} task{'s' * (one.tasks != 1)}{', tuned' * one.tuned})"
             for one in self.launched
         ]
         return "\n".join([head, *rows])

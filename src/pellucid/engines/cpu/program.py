@@ -45,14 +45,19 @@ class Program:
     constants: tuple[bytes, ...]
 
 
-def program_key(traced: Graph, donate: Mapping[int, int], isa: Isa) -> str | None:
-    """The hash of all that a program depends on; None where the sources cannot be vouched for."""
-    compiler = _compiler()
+def program_key(
+    traced: Graph, donate: Mapping[int, int], isa: Isa, schedules: str = ""
+) -> str | None:
+    """The hash of all that a program depends on; None where the sources cannot be vouched for.
+
+    `schedules` is the state of what `tune` found.
+    """
+    compiler = compiler_hash()
     if compiler is None:
         return None
     # The tasks of a kernel depend on cores and caches; NumPy folds constants.
     machine = usable_cores(), cache_bytes(2)
-    facts = (compiler, sys.version, np.__version__, machine, sorted(donate.items()))
+    facts = (compiler, sys.version, np.__version__, machine, sorted(donate.items()), schedules)
     return cache_key(f"program\n{facts}\n{print_graph(traced)}", isa)
 
 
@@ -88,7 +93,7 @@ def _step(kernel: int, arguments: Any, sizes: Any, *limits: int) -> Step:
 
 
 @cache
-def _compiler() -> str | None:
+def compiler_hash() -> str | None:
     """The hash of the sources that lie between a graph and its program."""
     root = Path(__file__).parents[2]
     paths = sorted(path for part in _COMPILER for path in (root / part).rglob("*.py"))

@@ -29,7 +29,7 @@ class Launched:
     """One step as it is explained: the kernel, the LLVM IR it became, how it is shared out.
 
     `node` is whose work it does: a node of the graph, or one made up for a copy. `moved_bytes` are
-    its operands and results, each whole.
+    its operands and results, each whole. `tuned`: its schedule was found by `tune`.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Launched:
     tasks: int
     node: Node
     moved_bytes: int
+    tuned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,18 @@ class Cache:
                 self._remember(key, content)
         return content
 
+    def newest(self, key: str) -> bytes | None:
+        """What was last stored under `key`, by whichever process; None once it is removed."""
+        if self._disk is not None:
+            found = self._disk.read(key)
+            with self._lock:
+                self._count(dropped=int(found.damaged))
+            if not self._disk.trouble:
+                return found.code
+            self._warn_of_disk()
+        with self._lock:
+            return self._known.get(key)
+
     def store(self, key: str, content: bytes) -> None:
         """Keep `content` under `key`, which names all that it depends on."""
         with self._lock:

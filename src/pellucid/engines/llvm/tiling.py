@@ -354,7 +354,7 @@ def _even_rows(spec: ProductSpec, m: int, tallest: int) -> int:
 
 
 def _packs_rhs(spec: ProductSpec) -> bool:
-    if spec.dtype not in _NATIVE:
+    if spec.dtype not in NATIVE:
         return True
     if (spec.m, spec.n) == (1, 1):
         return False
@@ -371,11 +371,11 @@ _SHORT_ROW = 2048
 
 def _turns_rhs(spec: ProductSpec) -> bool:
     one_row = spec.m == 1 and spec.n != 1
-    return one_row and spec.rhs.first == 1 and spec.rhs.second != 1 and spec.dtype in _NATIVE
+    return one_row and spec.rhs.first == 1 and spec.rhs.second != 1 and spec.dtype in NATIVE
 
 
 def _packs_lhs(spec: ProductSpec, rows: int, columns: int) -> bool:
-    if spec.dtype not in _NATIVE:
+    if spec.dtype not in NATIVE:
         return True
     if spec.m == 1 or (isinstance(spec.n, int) and spec.n <= columns):
         return False
@@ -392,7 +392,7 @@ def _collides(spec: ProductSpec) -> bool:
     return step > 0 and step % 4096 == 0
 
 
-_NATIVE = (float32, float64, int32, uint32, int64, uint64)
+NATIVE = (float32, float64, int32, uint32, int64, uint64)
 """Dtypes whose accumulator is themselves, so that a tile may read them where they lie."""
 
 

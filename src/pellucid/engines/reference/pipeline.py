@@ -15,6 +15,7 @@ from pellucid.engines.base import (
     Layout,
     MemoryNeed,
     Storage,
+    Tuned,
     array_at,
     layout,
 )
@@ -104,6 +105,10 @@ class ReferenceEngine:
     def build(self, traced: Graph, donate: Mapping[int, int]) -> ReferenceExecutable:
         """The graph after the passes, kept."""
         return self.compile(optimize(traced), donate)
+
+    def tune(self, traced: Graph, donate: Mapping[int, int], seconds: float) -> Tuned:
+        """NumPy computes op by op: there are no schedules. Raises DeviceError."""
+        raise _not_here("tune: the engine 'reference' has no schedules")
 
 
 def _not_here(why: str) -> DeviceError:
