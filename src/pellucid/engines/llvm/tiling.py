@@ -331,7 +331,14 @@ def _register_tile(spec: ProductSpec, isa: Isa, lanes: int, packed: bool) -> tup
         rows = max(1, spec.m)
         room = (8 if not packed else 4) if rows == 1 else (isa.registers - 1) // (rows + 1)
         return rows, max(1, min(room, 8, needed if isinstance(spec.n, int) else room))
+    if needed % 2 and needed <= _FEW_VECTORS and spec.tables is None and spec.dtype in NATIVE:
+        # Panels of two vectors would leave half of the last one idle.
+        return ((isa.registers - 1) // 3 - 1, 3) if needed % 3 == 0 else (isa.registers - 4, 1)
     return tallest, widest
+
+
+_FEW_VECTORS = 9
+"""Columns in so many vectors or fewer: half a panel is a tenth of the work."""
 
 
 def _low_tile(spec: ProductSpec, isa: Isa, rows: int, vectors: int) -> tuple[int, int]:
