@@ -89,7 +89,7 @@ def devices() -> None:
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove what is kept there.")] = False,
 ) -> None:
-    """Show the machine code that is kept on disk, or remove it."""
+    """Show the machine code and the tuned schedules that are kept on disk, or remove them."""
     if clear:
         print(storage.clear())
     print(storage.describe())

@@ -226,8 +226,9 @@ class Tuned:
     def __str__(self) -> str:
         faster = sum(kernel.changed for kernel in self.kernels)
         head = (
-            f"{len(self.kernels)} kernels tuned in {self.seconds:.1f} s on {self.threads} threads, "
-            f"{faster} faster than by default: {self.saved * 1e6:.1f} µs a run"
+            f"tuned in {self.seconds:.1f} s on {self.threads} thread{'s' * (self.threads != 1)}: "
+            f"{faster} of {len(self.kernels)} kernels faster than by default, "
+            f"{self.saved * 1e6:.1f} µs a run saved"
         )
         rest = [f"no time was left for {self.untried} more"] * (self.untried > 0)
         return "\n".join([head, *(f"  {kernel}" for kernel in self.kernels), *rest])
