@@ -173,10 +173,13 @@ def slow(graph: Graph) -> tuple[Kernel, Schedule]:
     return kernel, schedule_contraction(kernel, ISA, lowest).schedule
 
 
+@pytest.mark.usefixtures("threads")
 def test_what_is_faster_is_found_reported_and_used_from_then_on() -> None:
+    # One thread is timed by its own CPU time, whatever else the machine does.
+    pool.set_threads(1)
     graph = PRODUCTS["whole"]
     kernel, schedule = slow(graph)
-    report = tune_program(with_schedule(graph, kernel, schedule), ISA, 3.0)
+    report = tune_program(with_schedule(graph, kernel, schedule), ISA, 2.0)
     (found,) = report.kernels
     assert found.changed
     assert found.after < found.before
