@@ -91,6 +91,8 @@ PRODUCTS = {
     "integers": product(31, 35, 20, int32),
     "bytes": product(31, 35, 20, int8),
     "window": window(),
+    "wide row": product(1, 1000, 65),
+    "colliding rows": product(120, 512, 1024),
 }
 
 LOOPS = {
@@ -243,6 +245,7 @@ def test_damaged_book_is_as_good_as_none(place: Path, damage: str) -> None:
 
 def test_schedule_that_does_not_suit_is_not_used() -> None:
     (kernel,) = kernels(PRODUCTS["edges"])
+    assert suits(kernel, kernel.schedule, ISA)
     rows, *rest = kernel.schedule
     for bad in (0, -3, 1000, "n"):
         assert not suits(kernel, (Binding(rows.axis, "rows", bad), *rest), ISA)
@@ -251,6 +254,13 @@ def test_schedule_that_does_not_suit_is_not_used() -> None:
     (line,) = kernels(LOOPS["line"])
     assert not suits(line, kernel.schedule, ISA)
     assert not suits(line, (Binding("i", "thread", 0),), ISA)
+
+
+@pytest.mark.parametrize("graph", PRODUCTS.values(), ids=PRODUCTS)
+def test_what_is_tried_for_a_product_suits_it(graph: Graph) -> None:
+    for kernel in filter(has_contraction, kernels(graph)):
+        assert suits(kernel, kernel.schedule, ISA)
+        assert all(suits(kernel, schedule, ISA) for schedule in others(kernel))
 
 
 def test_book_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,15 @@ from typing import Final
 import numpy as np
 
 from pellucid.engines.base import Storage, Tuned, TunedKernel, array_at, layout
-from pellucid.engines.cpu.book import Book, Schedule, bound, kernel_key, read_book, write_book
+from pellucid.engines.cpu.book import (
+    Book,
+    Schedule,
+    bound,
+    kernel_key,
+    read_book,
+    suits,
+    write_book,
+)
 from pellucid.engines.cpu.pool import Step, Steps, pool
 from pellucid.engines.cpu.rules import KernelCall
 from pellucid.engines.cpu.runtime import CpuExecutable, CpuFrame
@@ -178,6 +186,8 @@ class _Search:
         for schedule in schedules:
             if time.perf_counter() > self.until:
                 return
+            if not suits(self.case.kernel, schedule, self.isa):
+                continue
             trial = self._trial(schedule)
             self.tried += 1
             seconds = self._seconds(trial, self.least)

@@ -88,6 +88,7 @@ def _scheduled(tiling: Tiling, kernel: Kernel, roles: Roles) -> Tiling:
         return found
 
     m, n = roles.m, roles.n
+    packed = kernel.bound(n.name, "pack") == 1
     return replace(
         tiling,
         rows=factor(m, "rows"),
@@ -95,7 +96,8 @@ def _scheduled(tiling: Tiling, kernel: Kernel, roles: Roles) -> Tiling:
         block=factor(m, "block"),
         group=factor(n, "group"),
         pack_lhs=kernel.bound(m.name, "pack") == 1,
-        pack_rhs=kernel.bound(n.name, "pack") == 1,
+        pack_rhs=packed,
+        ahead=0 if packed else tiling.ahead,
     )
 
 

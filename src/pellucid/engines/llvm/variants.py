@@ -51,7 +51,9 @@ def fits(spec: ProductSpec, isa: Isa, tiling: Tiling) -> bool:
     numbers = rows, vectors, tiling.block, tiling.group
     if not all(isinstance(number, int) and number > 0 for number in numbers):
         return False
-    if not (tiling.beside or rows * vectors + vectors + 1 <= isa.registers):
+    # Several rows share a vector of rhs; one row has it from memory.
+    held = rows * vectors + (vectors if rows > 1 else 0)
+    if not (tiling.beside or held <= isa.registers):
         return False
     if vectors > 1 and (vectors - 1) * tiling.lanes >= n:
         return False
