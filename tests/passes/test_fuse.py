@@ -18,6 +18,7 @@ from pellucid.ops.control import evaluate
 from pellucid.ops.define import lookup
 from pellucid.ops.elementwise import add, exp, less, maximum, mul, neg, select, sqrt, sub, tanh
 from pellucid.ops.movement import broadcast, full, full_like, iota, reshape, transpose
+from pellucid.ops.parts import slice
 from pellucid.ops.random import random_bits
 from pellucid.ops.reduce import max_, sum_
 from pellucid.passes.fuse import BUFFERS, fuse
@@ -340,6 +341,33 @@ def test_result_is_written_in_the_shape_in_which_it_is_read():
     fused = fuse(graph_of(function, (2, 3, 4), (4, 5)))
     assert kernels(fused) == ["loop(exp)", "dot_general"]
     assert fused.nodes[0].types[0].shape == (6, 4)
+
+
+def test_steps_of_a_sequence_are_equal_kernels_over_views_of_it():
+    def function(x, w):
+        state = reshape(row(x, 0), shape=(1, 4))
+        for at in range(1, 4):
+            state = tanh(add(row(x, at), dot(state, w)))
+        return state
+
+    def row(x, at):
+        return reshape(
+            slice(x, start=(at, 0, 0), stop=(at + 1, 1, 4), strides=(1, 1, 1)), shape=(1, 4)
+        )
+
+    fused = check(fuse(graph_of(function, (4, 1, 4), (4, 4))))
+    bodies = {node.attr("body") for node in fused.nodes if node.op.name == "fusion"}
+    assert len(bodies) == 1
+    assert [name for name in kernels(fused) if name == "slice"] == ["slice"] * 4
+
+
+def test_kernel_that_reads_two_parts_of_a_value_reads_the_value():
+    def function(x):
+        low, high = (slice(x, start=(a,), stop=(a + 4,), strides=(1,)) for a in (0, 4))
+        return mul(low, high)
+
+    (node,) = fuse(graph_of(function, (8,))).nodes
+    assert [value.shape for value in node.operands] == [(8,)]
 
 
 def gated_step(x: Value, w: Value, v: Value) -> tuple[Value, Value]:
