@@ -329,11 +329,14 @@ def _packs_rhs(spec: ProductSpec) -> bool:
     if (spec.m, spec.n) == (1, 1):
         return False
     # A panel of a long row is a few cache lines in each page: packing gathers them, which pays once
-    # a panel is used by a few tiles of rows.
-    few = isinstance(spec.m, int) and spec.m <= 12
+    # a panel is used by many tiles of rows.
+    few = isinstance(spec.m, int) and spec.m <= _FEW_ROWS
     row = spec.rhs.first * spec.dtype.bytes if isinstance(spec.rhs.first, int) else _SHORT_ROW + 1
     return spec.rhs.second != 1 or not (few or row <= _SHORT_ROW)
 
+
+_FEW_ROWS = 512
+"""Rows of lhs up to which panels of rhs are read where they lie, however long its rows are."""
 
 _SHORT_ROW = 2048
 """Bytes from one k of rhs to the next up to which its panels are read where they lie."""
