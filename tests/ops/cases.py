@@ -32,6 +32,7 @@ from pellucid.core.error import OpError
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, TensorType
 from pellucid.ops import REGISTRY
+from pellucid.ops.contract import WIDER
 from pellucid.ops.convolution import plain_attrs
 from pellucid.ops.define import NoDerivative, Op, type_of
 from pellucid.ops.elementwise import add, exp
@@ -411,6 +412,15 @@ def _contractions() -> list[Case]:
         )
         for dtype in NUMERIC
         for lhs, rhs, contract, batch in shared(forms, dtype)
+    ] + [
+        Case(
+            REGISTRY["dot_general"],
+            (numbers(dtype, lhs, 0), numbers(dtype, rhs, 1)),
+            {"contract": contract, "batch": batch, "dtype": wide},
+        )
+        for dtype, wider in WIDER.items()
+        for wide in wider
+        for lhs, rhs, contract, batch in (forms[0], forms[6])
     ]
 
 
@@ -524,10 +534,18 @@ def _attentions(name: str) -> list[Case]:
             if mask is not None:
                 operands.append(np.random.default_rng(4).random(mask) < 0.7)
             for causal, lengths in ((False, False), (True, False), (True, True)):
+                dropout = 0.4 if causal else 0.0
+                draws = [np.uint64(5), np.uint64(9)] if dropout else []
                 ends = [np.asarray([3, 2][: shapes[0][0]], np.int32)] if lengths else []
                 attrs = {"scale": 0.7, "causal": causal, "mask": mask is not None}
-                every = {**attrs, "lengths": lengths}
-                made.append(Case(REGISTRY[name], (*operands, *ends), every))
+                every = {**attrs, "lengths": lengths, "dropout": dropout}
+                first = (causal, lengths, causal and not lengths, lengths)
+                lying = [*operands]
+                if name == "attention":
+                    every["heads_first"] = first
+                    for at in range(3):
+                        lying[at] = operands[at].swapaxes(1, 2) if first[at] else operands[at]
+                made.append(Case(REGISTRY[name], (*lying, *ends, *draws), every))
     return made
 
 

@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 import pytest
 
-from pellucid.core.dtype import DTYPES, bool_, float32, int64, uint64
+from pellucid.core.dtype import DTYPES, bool_, float32, int8, int32, int64, uint64
 from pellucid.ir.build import Builder, building
 from pellucid.ir.check import check
 from pellucid.ir.graph import Graph, Node, TensorType, Value
@@ -16,7 +16,19 @@ from pellucid.ir.text import parse_graph, print_graph
 from pellucid.ops.contract import dot_general
 from pellucid.ops.control import evaluate
 from pellucid.ops.define import lookup
-from pellucid.ops.elementwise import add, exp, less, maximum, mul, neg, select, sqrt, sub, tanh
+from pellucid.ops.elementwise import (
+    add,
+    cast,
+    exp,
+    less,
+    maximum,
+    mul,
+    neg,
+    select,
+    sqrt,
+    sub,
+    tanh,
+)
 from pellucid.ops.movement import broadcast, full, full_like, iota, reshape, transpose
 from pellucid.ops.parts import slice
 from pellucid.ops.random import random_bits
@@ -198,6 +210,17 @@ def test_bias_and_relu_follow_the_product():
     fused = fuse(graph_of(layer, (8, 5), (5, 7), (7,)))
     assert kernels(fused) == ["contract(dot_general add maximum)"]
     assert [value.shape for value in fused.nodes[0].operands] == [(8, 5), (5, 7), (7,)]
+
+
+def test_scale_and_relu_follow_the_wide_product_of_narrow_integers():
+    def layer(x, w):
+        sums = dot_general(x, w, contract=((1,), (0,)), batch=((), ()), dtype=int32)
+        y = cast(sums, dtype=float32)
+        y = mul(y, full_like(y, 0.5))
+        return maximum(y, full_like(y, 0.0))
+
+    fused = fuse(graph_of(layer, (8, 5), (5, 7), dtype=int8))
+    assert kernels(fused) == ["contract(dot_general cast mul maximum)"]
 
 
 def test_mask_for_the_way_back_is_made_beside_the_product():

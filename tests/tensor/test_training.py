@@ -560,7 +560,7 @@ def test_an_interrupt_while_compiling_takes_everything_back(monkeypatch: pytest.
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(engine), "compile", interrupted)
+        patch.setattr(type(engine), "build", interrupted)
         with pytest.raises(KeyboardInterrupt):
             step(x, y)
     assert not model.parameters()

@@ -5,6 +5,10 @@
 The result's axes are the batch axes, then the free ones of lhs, then those of rhs. Every output
 is one chain of fused multiply-adds in increasing k (row-major over the contracted axes in the
 order given), in chunks that depend on k's size alone.
+
+The chain of narrow operands is one of wider numbers (`WIDER`): products are exact. The result is
+rounded (integers: wrapped) once to the operands' dtype, or with `dtype` left as wide as it is: what
+the product of the operands, cast to that dtype, would be.
 """
 
 from __future__ import annotations
@@ -14,14 +18,37 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.core.dtype import NUMERIC
+from pellucid.core.dtype import (
+    NUMERIC,
+    DType,
+    bfloat16,
+    float16,
+    float32,
+    int8,
+    int16,
+    int32,
+    uint8,
+    uint16,
+    uint32,
+)
 from pellucid.core.error import OpAxisError, OpShapeError, OpTypeError
 from pellucid.core.shape import Axes, product, shape_text
 from pellucid.ir.graph import TensorType, Value
 from pellucid.ops.define import Array, Cost, Multilinear, define, moved_bytes, require_dtype
+from pellucid.ops.elementwise import cast
 from pellucid.ops.movement import inverse, transpose
 
 Pair = tuple[Axes, Axes]
+
+WIDER: dict[DType, tuple[DType, ...]] = {
+    float16: (float32,),
+    bfloat16: (float32,),
+    int8: (int32,),
+    int16: (int32,),
+    uint8: (int32, uint32),
+    uint16: (int32, uint32),
+}
+"""The dtypes, wider than the operands', that the result of `dot_general` may have."""
 
 
 def free_axes(rank: int, contract: Axes, batch: Axes) -> Axes:
@@ -29,11 +56,14 @@ def free_axes(rank: int, contract: Axes, batch: Axes) -> Axes:
     return tuple(axis for axis in range(rank) if axis not in contract and axis not in batch)
 
 
-def _dot_infer(lhs: TensorType, rhs: TensorType, *, contract: Pair, batch: Pair) -> TensorType:
+def _dot_infer(
+    lhs: TensorType, rhs: TensorType, *, contract: Pair, batch: Pair, dtype: DType | None = None
+) -> TensorType:
     for type in (lhs, rhs):
         require_dtype("dot_general", type, NUMERIC)
     if lhs.dtype != rhs.dtype:
         raise OpTypeError(f"dot_general: operand dtypes differ, {lhs.dtype} and {rhs.dtype}")
+    _require_wider(lhs.dtype, dtype)
     for side, type in enumerate((lhs, rhs)):
         _require_distinct((*contract[side], *batch[side]), type)
     for role, (left, right) in (("contract", contract), ("batch", batch)):
@@ -41,7 +71,18 @@ def _dot_infer(lhs: TensorType, rhs: TensorType, *, contract: Pair, batch: Pair)
     shape = [lhs.shape[axis] for axis in batch[0]]
     shape += [lhs.shape[axis] for axis in free_axes(lhs.rank, contract[0], batch[0])]
     shape += [rhs.shape[axis] for axis in free_axes(rhs.rank, contract[1], batch[1])]
-    return TensorType(lhs.dtype, tuple(shape))
+    return TensorType(lhs.dtype if dtype is None else dtype, tuple(shape))
+
+
+def _require_wider(own: DType, dtype: DType | None) -> None:
+    wider = WIDER.get(own, ())
+    if dtype is None or dtype is own or dtype in wider:
+        return
+    names = " or ".join(str(one) for one in (own, *wider))
+    raise OpTypeError(
+        f"dot_general: expected a result of dtype {names} from operands of {own}, got {dtype}; "
+        f"cast the operands to {dtype} first"
+    )
 
 
 def _require_distinct(axes: Axes, type: TensorType) -> None:
@@ -61,7 +102,11 @@ def _require_same_sizes(
             raise OpShapeError(f"dot_general: {role} axes {a} and {b} differ, {sizes} {shapes}")
 
 
-def _dot_reference(lhs: Array, rhs: Array, *, contract: Pair, batch: Pair) -> Array:
+def _dot_reference(
+    lhs: Array, rhs: Array, *, contract: Pair, batch: Pair, dtype: DType | None = None
+) -> Array:
+    if dtype is not None and dtype.is_integer:
+        lhs, rhs = lhs.astype(dtype.numpy), rhs.astype(dtype.numpy)
     free = [free_axes(x.ndim, contract[i], batch[i]) for i, x in enumerate((lhs, rhs))]
     # Row-major with the contracted axes last: the order of additions is that of k, however the
     # axes of the operands lie.
@@ -79,16 +124,23 @@ def _dot_reference(lhs: Array, rhs: Array, *, contract: Pair, batch: Pair) -> Ar
     return np.einsum("bmk,bnk->bmn", *rows).reshape(shape)
 
 
-def _to_lhs(g: Value, lhs: Value, rhs: Value, *, contract: Pair, batch: Pair) -> Value:
+def _to_lhs(
+    g: Value, lhs: Value, rhs: Value, *, contract: Pair, batch: Pair, dtype: DType | None = None
+) -> Value:
     return _share(g, lhs, rhs, 0, contract, batch)
 
 
-def _to_rhs(g: Value, lhs: Value, rhs: Value, *, contract: Pair, batch: Pair) -> Value:
+def _to_rhs(
+    g: Value, lhs: Value, rhs: Value, *, contract: Pair, batch: Pair, dtype: DType | None = None
+) -> Value:
     return _share(g, rhs, lhs, 1, contract, batch)
 
 
 def _share(g: Value, mine: Value, other: Value, side: int, contract: Pair, batch: Pair) -> Value:
     """Contract the cotangent with the other operand, then put the axes in this operand's order."""
+    if other.dtype != g.dtype:
+        # The cotangent has the digits of the sums: keep them until this operand's share is known.
+        other = cast(other, dtype=g.dtype)
     my_free = free_axes(mine.tensor.rank, contract[side], batch[side])
     its_free = free_axes(other.tensor.rank, contract[1 - side], batch[1 - side])
     batches = tuple(range(len(batch[0])))
@@ -109,6 +161,8 @@ def _share(g: Value, mine: Value, other: Value, side: int, contract: Pair, batch
         its_rest = tuple(sorted(contract[0]))
         rest = tuple(contract[1][contract[0].index(axis)] for axis in its_rest)
         have = (*batch[1], *rest, *my_free)
+    if out.dtype != mine.dtype:
+        out = cast(out, dtype=mine.dtype)
     permutation = inverse(have)
     return (
         out if permutation == tuple(range(len(have))) else transpose(out, permutation=permutation)
@@ -116,14 +170,20 @@ def _share(g: Value, mine: Value, other: Value, side: int, contract: Pair, batch
 
 
 def _dot_batch(
-    operands: tuple[Value, ...], mapped: tuple[bool, ...], *, contract: Pair, batch: Pair
+    operands: tuple[Value, ...],
+    mapped: tuple[bool, ...],
+    *,
+    contract: Pair,
+    batch: Pair,
+    dtype: DType | None = None,
 ) -> Value:
     lhs, rhs = operands
+    wider = {} if dtype is None else {"dtype": dtype}
     pairs = [_moved(contract, mapped), _moved(batch, mapped)]
     if all(mapped):
         both = ((0, *pairs[1][0]), (0, *pairs[1][1]))
-        return dot_general(lhs, rhs, contract=pairs[0], batch=both)
-    out = dot_general(lhs, rhs, contract=pairs[0], batch=pairs[1])
+        return dot_general(lhs, rhs, contract=pairs[0], batch=both, **wider)
+    out = dot_general(lhs, rhs, contract=pairs[0], batch=pairs[1], **wider)
     # The mapped axis is the first free axis of its operand; it goes to the front.
     at = len(batch[0])
     if mapped[1]:

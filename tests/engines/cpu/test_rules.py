@@ -61,7 +61,7 @@ from pellucid.ops.reduce import max_, sum_
 from tests.engines.cpu.orders import ordered_sum
 from tests.engines.kernels import Kind, check, data, graph_of, run_graph
 
-BOTH = (AVX512, AVX2, SSE2) if host_isa() is AVX512 else (AVX2, SSE2)
+BOTH = (AVX512, AVX2, SSE2) if host_isa().vector_bits == 512 else (AVX2, SSE2)
 """Both classes of bits, the first with each width of vectors that this machine has."""
 
 NARROW = replace(AVX2, vector_bits=128)

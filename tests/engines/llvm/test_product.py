@@ -19,6 +19,7 @@ from pellucid.core.dtype import (
     float16,
     float32,
     int8,
+    int16,
     int32,
     int64,
     named_dtype,
@@ -26,7 +27,7 @@ from pellucid.core.dtype import (
 )
 from pellucid.engines.llvm import jit
 from pellucid.engines.llvm.product import Place, define_product
-from pellucid.engines.llvm.target import AVX2, AVX512, SSE2, Isa, host_isa
+from pellucid.engines.llvm.target import AVX2, AVX512, AVX512_VNNI, ISAS, SSE2, Isa, host_isa
 from pellucid.engines.llvm.text import Function, Module
 from pellucid.engines.llvm.tiling import (
     Param,
@@ -41,7 +42,8 @@ from pellucid.engines.llvm.tiling import (
 from pellucid.engines.llvm.types import F32, I64, PTR, Value
 
 HOST = host_isa()
-ISAS = [HOST] if HOST is SSE2 else [HOST, SSE2]
+FEW = [HOST] if HOST is SSE2 else [HOST, SSE2]
+HERE = ISAS[ISAS.index(HOST) :]
 KERNEL = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p
 )
@@ -195,7 +197,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
+@pytest.mark.parametrize("isa", FEW, ids=lambda isa: isa.name)
 def test_each_result_is_the_chain_of_the_contract(shape, isa):
     m, n, k = shape
     lhs, rhs = random((m, k)), random((k, n), seed=1)
@@ -240,7 +242,7 @@ def test_batches_with_any_strides():
     same(multiply_generic(lhs, rhs), expected)
 
 
-@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
+@pytest.mark.parametrize("isa", FEW, ids=lambda isa: isa.name)
 @pytest.mark.parametrize("layouts", ["NN", "TT"])
 def test_float64(isa, layouts):
     # Whole numbers: every order gives the exact result.
@@ -251,7 +253,7 @@ def test_float64(isa, layouts):
 
 @pytest.mark.parametrize("dtype", [float16, bfloat16], ids=str)
 @pytest.mark.parametrize("layouts", ["NN", "NT", "TN"])
-@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
+@pytest.mark.parametrize("isa", FEW, ids=lambda isa: isa.name)
 def test_16_bit_floats_are_summed_in_float32_and_rounded_once(dtype: DType, layouts, isa):
     narrow = [random(s).astype(dtype.numpy) for s in ((9, 40), (40, 21))]
     wide = contract(*(array.astype(np.float32) for array in narrow), isa.fused)
@@ -259,19 +261,48 @@ def test_16_bit_floats_are_summed_in_float32_and_rounded_once(dtype: DType, layo
     same(multiply(lhs, rhs, isa), wide.astype(dtype.numpy))
 
 
-@pytest.mark.parametrize("dtype", [int8, uint8, int32, int64], ids=str)
-@pytest.mark.parametrize("layouts", ["NN", "TT"])
-def test_integers_wrap(dtype: DType, layouts):
-    rng = np.random.default_rng(0)
+def whole_numbers(dtype: DType, shape, seed):
     info = np.iinfo(dtype.numpy)
-    lhs, rhs = (
-        rng.integers(info.min, info.max, s, dtype.numpy, endpoint=True)
-        for s in ((9, 600), (600, 7))
-    )
+    generator = np.random.default_rng(seed)
+    return generator.integers(info.min, info.max, shape, dtype.numpy, endpoint=True)
+
+
+@pytest.mark.parametrize("dtype", [int8, uint8, int16, int32, int64], ids=str)
+@pytest.mark.parametrize("layouts", ["NN", "TT", "SS"])
+@pytest.mark.parametrize("isa", HERE, ids=lambda isa: isa.name)
+def test_integers_wrap(dtype: DType, layouts, isa):
+    lhs, rhs = whole_numbers(dtype, (9, 600), 0), whole_numbers(dtype, (600, 7), 1)
     expected = contract(lhs, rhs, fused=False)
     lhs, rhs = laid_out(lhs, layouts[0]), laid_out(rhs, layouts[1])
-    same(multiply(lhs, rhs), expected)
-    same(multiply_generic(lhs, rhs), expected)
+    same(multiply(lhs, rhs, isa), expected)
+    same(multiply_generic(lhs, rhs, isa), expected)
+
+
+@pytest.mark.parametrize("depth", [1, 3, 18, 37, 2053])
+@pytest.mark.parametrize("layouts", ["NN", "NT", "TN"])
+@pytest.mark.parametrize("dtype", [int8, uint8, int16], ids=str)
+def test_numbers_beyond_the_last_k_take_no_part_in_folded_sums(depth, layouts, dtype: DType):
+    lhs, rhs = whole_numbers(dtype, (17, depth), 0), whole_numbers(dtype, (depth, 50), 1)
+    # Neighbours in memory that must not be read as if they were there.
+    wide = np.full((19, depth + 5), np.iinfo(dtype.numpy).max, dtype.numpy)
+    wide[:17, :depth] = lhs
+    expected = contract(lhs, rhs, fused=False)
+    lhs = laid_out(wide, layouts[0])[:17, :depth]
+    same(multiply(lhs, laid_out(rhs, layouts[1])), expected)
+    same(multiply_generic(lhs, laid_out(rhs, layouts[1])), expected)
+
+
+@pytest.mark.parametrize(
+    ("isa", "dtype", "name"),
+    [(AVX512_VNNI, int8, "vpdpbusd"), (AVX512, int8, "vpmaddwd"), (AVX2, uint8, "vpmaddwd")],
+    ids=str,
+)
+def test_narrow_integers_are_multiplied_several_at_once(isa, dtype: DType, name):
+    lhs, rhs = np.zeros((28, 512), dtype.numpy), np.zeros((512, 64), dtype.numpy)
+    spec = spec_of(lhs, rhs, np.zeros((28, 64), dtype.numpy))
+    module = Module(isa)
+    define_product(module, "product", spec, choose_tiling(spec, isa))
+    assert name in jit.assembly(module.text(), isa)
 
 
 def test_flipped_product_gives_the_transposed_bits():
@@ -332,6 +363,19 @@ def test_nothing_beyond_the_operands_is_read(layouts, shape):
         for array, layout in zip((lhs, rhs), layouts, strict=True)
     ]
     same(multiply(*walled, out=before_a_wall(expected * 0)), expected)
+    same(multiply_generic(*walled), expected)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mprotect as Linux has it")
+@pytest.mark.parametrize("layouts", ["NN", "NT", "TN", "TT"])
+@pytest.mark.parametrize("shape", [(5, 21, 13), (1, 70, 5), (5, 1, 18), (13, 16, 518)], ids=str)
+def test_nothing_beyond_folded_operands_is_read(layouts, shape):
+    m, n, k = shape
+    lhs, rhs = whole_numbers(int8, (m, k), 0), whole_numbers(int8, (k, n), 1)
+    expected = contract(lhs, rhs, fused=False)
+    pair = zip((lhs, rhs), layouts, strict=True)
+    walled = [before_a_wall(a.T).T if x == "T" else before_a_wall(a) for a, x in pair]
+    same(multiply(*walled), expected)
     same(multiply_generic(*walled), expected)
 
 

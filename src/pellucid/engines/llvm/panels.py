@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pellucid.core.dtype import DType, bfloat16, float16, float32, float64, int64, uint64
+from pellucid.engines.llvm.folded import multiply_add_folded
 from pellucid.engines.llvm.narrow import (
     narrow_bfloat16,
     narrow_float16,
@@ -17,6 +18,7 @@ from pellucid.engines.llvm.narrow import (
     widen_float16,
 )
 from pellucid.engines.llvm.sizes import Number, add, least, mul
+from pellucid.engines.llvm.squares import gathered, turned
 from pellucid.engines.llvm.text import Function, Module
 from pellucid.engines.llvm.types import (
     F32,
@@ -30,7 +32,6 @@ from pellucid.engines.llvm.types import (
     Type,
     Value,
     constant,
-    undefined,
 )
 
 
@@ -140,7 +141,7 @@ class _Packing:
             with f.loop(first, self.depth, name="k", unroll=1) as k:
                 step = mul(f, k.index, self.along)
                 elements = [f.load(self._memory, f.gep(at, step, self._memory)) for at in columns]
-                vector = widened(f, _gathered(f, elements), self.operand.dtype)
+                vector = widened(f, gathered(f, elements), self.operand.dtype)
                 self._store(vector, k.index, block.index)
 
     def _copy(self, masked: bool) -> tuple[Value, ...]:
@@ -185,6 +186,9 @@ class Tile:
     `row` and `along` are the strides of lhs between rows and between k's; None: at run time.
     `clamped`: the last rows may be missing, and repeat the last one that exists. `turned`: there is
     one row, and rhs is read where it lies, each column along k; the last columns may be missing.
+    `fold`: each element of the panels holds so many k's (see `folded`), and `depth` counts these;
+    `offset`: the sums begin at the row of rhs that follows the last. While k is at work, rhs is
+    fetched for the k that lies `ahead` by so many, if by any.
     """
 
     scalar: Type
@@ -195,6 +199,9 @@ class Tile:
     along: int | None
     clamped: bool = False
     turned: bool = False
+    fold: int = 1
+    offset: bool = False
+    ahead: int = 0
 
     @property
     def columns(self) -> int:
@@ -309,18 +316,27 @@ def _chain(f: Function, tile: Tile) -> tuple[Value, ...]:
     last = f.sub(count, 1) if tile.clamped else tile.rows
     numbers = [least(f, last, r) if tile.clamped else r for r in range(tile.rows)]
     rows = [f.gep(lhs, mul(f, number, row), tile.scalar) for number in numbers]
-    zeros = [constant(vector, 0)] * (tile.rows * tile.vectors)
-    with f.loop(0, depth, accs=zeros, name="k", unroll=1) as k:
+    begun = [constant(vector, 0)] * tile.vectors
+    if tile.offset:
+        end = f.gep(rhs, f.mul(depth, step, nsw=True), tile.scalar)
+        begun = [
+            f.load(vector, f.gep(end, v * tile.lanes, tile.scalar)) for v in range(tile.vectors)
+        ]
+    with f.loop(0, depth, accs=begun * tile.rows, name="k", unroll=1) as k:
         line = f.gep(rhs, f.mul(k.index, step, nsw=True), tile.scalar)
         across = [f.gep(line, v * tile.lanes, tile.scalar) for v in range(tile.vectors)]
         columns = [f.load(vector, at) for at in across]
+        if tile.ahead:
+            later = f.gep(rhs, f.mul(f.add(k.index, tile.ahead), step, nsw=True), tile.scalar)
+            for v in range(tile.vectors):
+                f.prefetch(f.gep(later, v * tile.lanes, tile.scalar), locality=2)
         sums: list[Value] = []
         for r, at in enumerate(rows):
             one = f.load(tile.scalar, f.gep(at, mul(f, k.index, along), tile.scalar))
             factor = f.splat(one, vector)
             accs = k.accs[r * tile.vectors : (r + 1) * tile.vectors]
             pairs = zip(columns, accs, strict=True)
-            sums += [_multiply_add(f, factor, column, acc) for column, acc in pairs]
+            sums += [_multiply_add(f, factor, column, acc, tile.fold) for column, acc in pairs]
         k.next(*sums)
     return k.results
 
@@ -366,13 +382,6 @@ def _turned_steps(
     return acc
 
 
-def _gathered(f: Function, elements: Sequence[Value]) -> Value:
-    vector = undefined(elements[0].type.with_lanes(len(elements)))
-    for lane, one in enumerate(elements):
-        vector = f.insert(vector, one, lane) if len(elements) > 1 else one
-    return vector
-
-
 def _grown(
     f: Function, tile: Tile, sums: Sequence[Value], places: Sequence[Value]
 ) -> tuple[Value, ...]:
@@ -382,7 +391,9 @@ def _grown(
     return tuple(plus(f.load(vector, at), total) for total, at in pairs)
 
 
-def _multiply_add(f: Function, lhs: Value, rhs: Value, addend: Value) -> Value:
+def _multiply_add(f: Function, lhs: Value, rhs: Value, addend: Value, fold: int = 1) -> Value:
+    if fold > 1:
+        return multiply_add_folded(f, fold, lhs, rhs, addend)
     if addend.type.is_float:
         return f.multiply_add(lhs, rhs, addend)
     return f.add(f.mul(lhs, rhs), addend)
@@ -407,40 +418,3 @@ def narrowed(f: Function, sums: Value, dtype: DType) -> Value:
     if dtype is float16:
         return narrow_float16(f, sums)
     return sums if dtype.is_floating else f.cast("trunc", sums, element(dtype))
-
-
-def turned(f: Function, pieces: Sequence[Value]) -> list[Value]:
-    """The columns of a matrix whose rows are the pieces, each 128 bits or a single element.
-
-    Piece r and those 4, 8, ... further (2, for 64-bit elements) share a vector, each in a lane of
-    128 bits; then squares are turned within the lanes, where x86 shuffles cost least.
-    """
-    inner = pieces[0].type.lanes
-    if inner == 1:
-        return [_gathered(f, pieces)]
-    rows = [_concatenated(f, pieces[r::inner]) for r in range(inner)]
-    if inner == 2:
-        return [_weave(f, rows[0], rows[1], 2, pick) for pick in ((0, 2), (1, 3))]
-    low, high = (0, 4, 1, 5), (2, 6, 3, 7)
-    pairs = [_weave(f, rows[r], rows[r + 1], 4, pick) for r in (0, 2) for pick in (low, high)]
-    halves = ((0, 1, 4, 5), (2, 3, 6, 7))
-    return [_weave(f, pairs[p], pairs[p + 2], 4, half) for p in (0, 1) for half in halves]
-
-
-def _concatenated(f: Function, pieces: Sequence[Value]) -> Value:
-    while len(pieces) > 1:
-        lanes = range(2 * pieces[0].type.lanes)
-        pairs = zip(pieces[::2], pieces[1::2], strict=True)
-        pieces = [f.shuffle(lhs, rhs, lanes) for lhs, rhs in pairs]
-    return pieces[0]
-
-
-def _weave(f: Function, lhs: Value, rhs: Value, inner: int, pick: Sequence[int]) -> Value:
-    """Elements picked from the same 128-bit lane of two vectors, in every lane."""
-    size = lhs.type.lanes
-    lanes = [
-        base + p if p < inner else size + base + p - inner
-        for base in range(0, size, inner)
-        for p in pick
-    ]
-    return f.shuffle(lhs, rhs, lanes)

@@ -13,8 +13,9 @@ most 512 k's, the chunks added in order. How the work is cut changes speed, neve
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from pellucid.engines.llvm.folded import FoldedOperand, define_folded_packing
 from pellucid.engines.llvm.matrices import Matrix
 from pellucid.engines.llvm.panels import (
     Operand,
@@ -158,11 +159,13 @@ class _Kernel:
 
     def _count(self) -> None:
         f, tiling = self.f, self.tiling
-        self.chunks = greatest(f, parts(f, self.k, CHUNK), 1)
+        self.chunks = greatest(f, parts(f, self.k, CHUNK * tiling.fold), 1)
         # Chunks of equal length, a multiple of eight, but the last: `tiling.chunk_length` of a k
         # that may be known only at run time.
         even = parts(f, self.k, self.chunks)
         self.chunk = greatest(f, mul(f, parts(f, even, 8), 8), 8)
+        # Rows of a panel: elements of `fold` k's, and those sums of columns that `folded` tells of.
+        self.panel_depth = add(f, quotient(f, self.chunk, tiling.fold), int(tiling.offset))
         self.tiles, self.panels = parts(f, self.m, tiling.rows), parts(f, self.n, tiling.columns)
         self.block, self.group = self._number(tiling.block), self._number(tiling.group)
         # So many groups are done together.
@@ -178,8 +181,8 @@ class _Kernel:
         together = mul(f, self.span, self.group)
         kept = 1 if self.chunks == 1 else mul(f, self.block, least(f, together, self.panels))
         counts = (
-            mul(f, self.chunk, tiling.columns),
-            mul(f, mul(f, self.block, self.chunk), lhs_width(self.tiling))
+            mul(f, self.panel_depth, tiling.columns),
+            mul(f, mul(f, self.block, self.panel_depth), lhs_width(self.tiling))
             if tiling.pack_lhs
             else 0,
             mul(f, kept, tiling.rows * tiling.columns),
@@ -309,12 +312,15 @@ class _Kernel:
         f, row = self.f, self._first_row(tile)
         source = self.lhs.at(f, part.batch, row, add(f, part.k, start))
         panel = self._lhs_panel(part, tile)
-        place = f.gep(panel, mul(f, start, lhs_width(self.tiling)), self.scalar)
+        element = quotient(f, start, self.tiling.fold)
+        place = f.gep(panel, mul(f, element, lhs_width(self.tiling)), self.scalar)
         self._call_packing("lhs", source, place, depth, sub(f, self.m, row))
 
     def _lhs_panel(self, part: _Part, tile: Value) -> Value:
         f = self.f
-        panel = mul(f, sub(f, tile, part.tiles[0]), mul(f, self.chunk, lhs_width(self.tiling)))
+        panel = mul(
+            f, sub(f, tile, part.tiles[0]), mul(f, self.panel_depth, lhs_width(self.tiling))
+        )
         return f.gep(self.lhs_panels, panel, self.scalar)
 
     def _columns(self, part: _Part, n: Number) -> _Columns:
@@ -369,7 +375,8 @@ class _Kernel:
         first = f.icmp("eq", value(part.k), 0)
         count = columns.count if self.tiling.turned else self._own_rows(tile)[1]
         numbers = [value(number) for number in (count, row, along, columns.step)]
-        operands = (lhs, columns.at, totals, value(part.depth), first, *numbers)
+        depth = value(parts(f, part.depth, self.tiling.fold))
+        operands = (lhs, columns.at, totals, depth, first, *numbers)
         f.call(self._tile_name, VOID, operands)
 
     @property
@@ -438,13 +445,11 @@ class _Kernel:
         spec, tiling = self.spec, self.tiling
         if tiling.pack_lhs:
             strides = _static(spec.lhs.first), _static(spec.lhs.second)
-            operand = Operand(spec.dtype, *strides, even=_divides(4, spec.k))
-            define_packing(module, f"{self.f.name}.pack_lhs", operand, lhs_width(self.tiling))
+            self._define_packing(module, "lhs", *strides, False, lhs_width(self.tiling))
         whole = _divides(tiling.columns, spec.n)
         if tiling.pack_rhs or not (whole or tiling.turned or tiling.beside):
             strides = _static(spec.rhs.second), _static(spec.rhs.first)
-            operand = Operand(spec.dtype, *strides, whole, _divides(4, spec.k))
-            define_packing(module, f"{self.f.name}.pack_rhs", operand, tiling.columns)
+            self._define_packing(module, "rhs", *strides, whole, tiling.columns)
         if tiling.tables:
             tile = Tile(self.scalar, tiling.rows, tiling.vectors, tiling.lanes, None, None)
             define_table_tile(module, self._tile_name, tile, spec.dtype, tiling.beside, whole)
@@ -456,7 +461,26 @@ class _Kernel:
         )
         shape = tiling.rows, tiling.vectors, tiling.lanes
         tile = Tile(self.scalar, *shape, row, along, not tiling.even, tiling.turned)
+        tile = replace(tile, fold=tiling.fold, offset=tiling.offset, ahead=tiling.ahead)
         define_tile(module, self._tile_name, tile)
+
+    def _define_packing(
+        self,
+        module: Module,
+        which: str,
+        across: int | None,
+        along: int | None,
+        whole: bool,
+        width: int,
+    ) -> None:
+        spec, tiling, name = self.spec, self.tiling, f"{self.f.name}.pack_{which}"
+        if tiling.fold == 1:
+            operand = Operand(spec.dtype, across, along, whole, _divides(4, spec.k))
+            define_packing(module, name, operand, width)
+            return
+        raised, summed = (tiling.offset and which == side for side in ("lhs", "rhs"))
+        folded = FoldedOperand(spec.dtype, across, along, tiling.fold, raised, summed)
+        define_folded_packing(module, name, folded, width)
 
 
 def _static(size: Size) -> int | None:

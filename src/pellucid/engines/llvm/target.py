@@ -38,6 +38,11 @@ class Isa:
         return self.bit_class == "fma"
 
     @property
+    def sums_bytes(self) -> bool:
+        """Whether four products of bytes are summed by an instruction (VNNI)."""
+        return "+avx512vnni" in self.features
+
+    @property
     def converts_half(self) -> bool:
         """Whether float16 <-> float32 is an instruction (F16C)."""
         return "+f16c" in self.features
@@ -58,7 +63,8 @@ _AVX512 = f"{_AVX2},+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"
 SSE2 = Isa("sse2", "sse2", 128, 16, _SSE2, "x86-64")
 AVX2 = Isa("avx2", "fma", 256, 16, _AVX2, "x86-64-v3")
 AVX512 = Isa("avx512", "fma", 512, 32, _AVX512, "x86-64-v4")
-ISAS = (AVX512, AVX2, SSE2)
+AVX512_VNNI = Isa("avx512vnni", "fma", 512, 32, f"{_AVX512},+avx512vnni", "x86-64-v4")
+ISAS = (AVX512_VNNI, AVX512, AVX2, SSE2)
 
 
 def isa_named(name: str) -> Isa:

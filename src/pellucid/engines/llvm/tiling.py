@@ -15,6 +15,7 @@ from statistics import fmean
 
 from pellucid.core.dtype import DType, float32, float64, int32, int64, uint32, uint64
 from pellucid.core.machine import usable_cores
+from pellucid.engines.llvm.folded import fold_of
 from pellucid.engines.llvm.target import Isa
 
 CHUNK = 512
@@ -103,6 +104,8 @@ class Tiling:
     have `rows` but the last. `turned`: there is one row, and the columns of rhs lie along k: they
     are turned in registers. `tables`: lhs is read where it lies, through tables of rows and k's.
     `beside`: so are vectors of lhs and rhs, which are multiplied lane by lane.
+    `fold`: an element of the packed panels holds so many k's (see `folded`). `ahead`: rhs, which
+    one row reads once, is fetched so many k's ahead.
     """
 
     rows: int
@@ -116,6 +119,13 @@ class Tiling:
     turned: bool = False
     tables: bool = False
     beside: bool = False
+    fold: int = 1
+    ahead: int = 0
+
+    @property
+    def offset(self) -> bool:
+        """Whether lhs is packed with 128 added, and rhs with the sums of its columns."""
+        return self.fold == 4
 
     @property
     def columns(self) -> int:
@@ -153,13 +163,18 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
     pack_lhs = not tables and _packs_lhs(spec, rows, vectors * lanes)
     if not (pack_lhs or tables) and rows > 8 and _collides(spec):
         rows, vectors = _low_tile(spec, isa, rows, vectors)
+    fold = 1 if tables or lanes == 1 else fold_of(spec.dtype, isa)
     if not spec.is_static:
         even = isinstance(spec.m, int) and not tables
         rows = _even_rows(spec, spec.m, rows) if isinstance(spec.m, int) else rows
-        return Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, even, block, group, turned, tables)
+        tiling = Tiling(
+            rows, vectors, lanes, pack_lhs, pack_rhs, even, block, group, turned, tables
+        )
+        return replace(tiling, fold=fold, ahead=_ahead(spec, tiling))
     batch, m, n, k = _extents(spec)
     rows = _even_rows(spec, m, rows)
     tiling = Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, not tables, 1, 1, turned, tables)
+    tiling = replace(tiling, fold=fold, ahead=_ahead(spec, tiling))
     made = cut(spec.dtype, tiling, batch, m, n, k)
     return replace(tiling, block=made.block, group=made.group)
 
@@ -189,10 +204,13 @@ def cut(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) -> Cut
     blocks, groups = _ways(tiles), _ways(panels)
     # Through tables the rows of a block mostly read what their neighbours read; beside rhs, a line
     # of n for each row, which each panel reads a part of.
-    deep = (8 * n if tiling.beside else min(k, CHUNK) * (1 if tiling.tables else 4)) * tiling.rows
+    depth = -(-k // tiling.fold)
+    deep = (
+        8 * n if tiling.beside else min(depth, CHUNK) * (1 if tiling.tables else 4)
+    ) * tiling.rows
     fits = [block for block in blocks if block * deep <= _CACHED] or [blocks[-1]]
     ways = ((block, group) for block, group in product(fits, groups))
-    block, group = min(ways, key=lambda way: _cost(tiling, batch, tiles, panels, k, *way))
+    block, group = min(ways, key=lambda way: _cost(tiling, batch, tiles, panels, depth, *way))
     return _launch(dtype, replace(tiling, block=block, group=group), batch, m, n, k)
 
 
@@ -208,13 +226,13 @@ def one_task(dtype: DType, tiling: Tiling, m: int, n: int, k: int) -> Cut:
     return _launch(dtype, whole, 1, m, n, k)
 
 
-def chunk_length(k: int) -> int:
-    """The length of the chunks of k, but of the last.
+def chunk_length(k: int, fold: int = 1) -> int:
+    """The length of the chunks of k, but of the last: as many elements of `fold` k's, all the same.
 
     >>> chunk_length(784), chunk_length(512), chunk_length(513)
     (392, 512, 264)
     """
-    even = -(-k // max(1, -(-k // CHUNK)))
+    even = -(-k // max(1, -(-k // (CHUNK * fold))))
     return max(8, -(-even // 8) * 8)
 
 
@@ -223,16 +241,22 @@ def lhs_width(tiling: Tiling) -> int:
     return -(-tiling.rows // tiling.lanes) * tiling.lanes
 
 
+def panel_depth(chunk: int, tiling: Tiling) -> int:
+    """The rows of a packed panel, for a chunk of so many k's: one more for the sums of columns."""
+    return chunk // tiling.fold + tiling.offset
+
+
 def _launch(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) -> Cut:
     block, group = _known(tiling.block), _known(tiling.group)
     tiles, panels = _tiles_and_panels(tiling, m, n)
     tasks = batch * -(-tiles // block) * -(-panels // group)
     products = block * tiling.rows * group * tiling.columns * max(k, 1)
-    chunk = chunk_length(k)
+    chunk = chunk_length(k, tiling.fold)
     kept = min(max(SPAN // (group * tiling.columns), 1) * group, panels)
+    deep = panel_depth(chunk, tiling)
     counts = (
-        chunk * tiling.columns,
-        tiling.pack_lhs * block * chunk * lhs_width(tiling),
+        deep * tiling.columns,
+        tiling.pack_lhs * block * deep * lhs_width(tiling),
         block * kept * tiling.rows * tiling.columns,
     )
     bytes = [-(-count * _accumulator_bits(dtype) // 512) * 64 for count in counts]
@@ -293,15 +317,30 @@ _PARTS = (*range(1, 9), 10, 12, 14, 16, 20, 24, 32, 48, 64, 96, 128, 256, 512, 1
 
 def _register_tile(spec: ProductSpec, isa: Isa, lanes: int, packed: bool) -> tuple[int, int]:
     # rows * vectors sums, a vector of rhs each and one broadcast of lhs must fit the registers.
-    tallest, widest = {"avx512": (14, 2), "avx2": (6, 2)}.get(isa.name, (4, 2))
+    tallest, widest = {512: (14, 2), 256: (6, 2)}.get(isa.vector_bits, (4, 2))
     needed = -(-spec.n // lanes) if isinstance(spec.n, int) else widest
     if needed <= 1 and spec.m != 1:
         return (isa.registers - 4, 1)
     if isinstance(spec.m, int) and spec.m < tallest - 1:
         rows = max(1, spec.m)
+        if rows == 1 and not packed and needed > 8:
+            # A wide piece of each row of rhs, which the memory gives faster than many narrow ones.
+            return 1, -(-needed // -(-needed // (isa.registers // 2)))
         room = (8 if not packed else 4) if rows == 1 else (isa.registers - 1) // (rows + 1)
         return rows, max(1, min(room, 8, needed if isinstance(spec.n, int) else room))
     return tallest, widest
+
+
+def _ahead(spec: ProductSpec, tiling: Tiling) -> int:
+    """How many k's ahead rhs is fetched: further where each lies in a page of its own."""
+    if spec.m != 1 or tiling.pack_rhs or tiling.turned or tiling.tables or tiling.lanes == 1:
+        return 0
+    step = spec.rhs.first * spec.dtype.bytes if isinstance(spec.rhs.first, int) else _PAGE
+    return 16 if step <= _PAGE else 32
+
+
+_PAGE = 4096
+"""Bytes of a page of memory."""
 
 
 def _low_tile(spec: ProductSpec, isa: Isa, rows: int, vectors: int) -> tuple[int, int]:

@@ -1,0 +1,209 @@
+"""How are products of narrow integers summed several k's at a time? By folding k's into an element.
+
+A folded panel has, for each column and each `fold` k's that follow each other, one i32 that holds
+the column's numbers at those k's, the first lowest. One instruction multiplies the numbers of two
+such elements pair by pair and adds all products up:
+
+    fold 2   numbers of 16 bits, both signed: pmaddwd, on every x86; narrower ones are widened to it
+    fold 4   numbers of 8 bits, lhs unsigned and rhs signed: vpdpbusd, of AVX512-VNNI
+
+Sums of integers wrap, so their order is of no account: these are the bits of the plain chain. Where
+lhs is signed and fold is 4, it is packed with 128 added to each number, and the tile begins at
+minus 128 times the sum of rhs's column: that stands in one more row at the panel's end. Numbers
+beyond the last k are zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pellucid.core.dtype import DType, int8, int16, uint8
+from pellucid.engines.llvm.sizes import Number, add, least, mul, quotient, sub, value
+from pellucid.engines.llvm.squares import gathered, turned
+from pellucid.engines.llvm.target import Isa
+from pellucid.engines.llvm.text import Function, Module
+from pellucid.engines.llvm.types import I8, I16, I32, I64, PTR, VOID, Type, Value, constant
+
+
+def fold_of(dtype: DType, isa: Isa) -> int:
+    """How many k's are folded into an element of a panel; 1 where each stands alone.
+
+    >>> from pellucid.engines.llvm.target import AVX2, AVX512_VNNI
+    >>> fold_of(int8, AVX512_VNNI), fold_of(int8, AVX2), fold_of(uint8, AVX512_VNNI)
+    (4, 2, 2)
+    """
+    if dtype is int8 and isa.sums_bytes:
+        return 4
+    return 2 if dtype in (int8, uint8, int16) else 1
+
+
+def multiply_add_folded(f: Function, fold: int, lhs: Value, rhs: Value, addend: Value) -> Value:
+    """addend + the sum of the products of the numbers in lhs and rhs, lane by lane."""
+    lanes = fold * addend.type.lanes
+    numbers = Type(f"i{32 // fold}", lanes)
+    pair = f.bitcast(lhs, numbers), f.bitcast(rhs, numbers)
+    if fold == 4:
+        assert addend.type.lanes == 16, "bytes are summed in whole registers of AVX-512"
+        return f.call("llvm.x86.avx512.vpdpbusd.512", addend.type, (addend, *pair))
+    names = {32: "avx512.pmaddw.d.512", 16: "avx2.pmadd.wd", 8: "sse2.pmadd.wd"}
+    return f.add(addend, f.call(f"llvm.x86.{names[lanes]}", addend.type, pair))
+
+
+@dataclass(frozen=True, slots=True)
+class FoldedOperand:
+    """How folded packing reads an operand; strides as in `panels.Operand`.
+
+    `raised`: 128 is added to each number. `summed`: the row of column sums follows.
+    """
+
+    dtype: DType
+    across: int | None
+    along: int | None
+    fold: int
+    raised: bool = False
+    summed: bool = False
+
+
+def define_folded_packing(module: Module, name: str, operand: FoldedOperand, width: int) -> None:
+    """Define `name(source, panel, depth, count, across, along)`, as `panels.define_packing`."""
+    parameters = [("depth", I64), ("count", I64), ("across", I64), ("along", I64)]
+    f = module.function(name, VOID, [("source", PTR), ("panel", PTR), *parameters], internal=True)
+    source, panel, depth, count, across, along = f.parameters
+    steps = (
+        across if operand.across is None else operand.across,
+        along if operand.along is None else operand.along,
+    )
+    packing = _Packing(f, operand, *steps, width, source, panel, depth, count)
+    packing.pack()
+    if operand.summed:
+        packing.sum_columns()
+    f.ret()
+
+
+@dataclass(frozen=True)
+class _Packing:
+    f: Function
+    operand: FoldedOperand
+    across: Number
+    along: Number
+    width: int
+    source: Value
+    panel: Value
+    depth: Value
+    count: Value
+
+    @property
+    def lanes(self) -> int:
+        return self.f.isa.lanes(32)
+
+    @property
+    def fold(self) -> int:
+        return self.operand.fold
+
+    @property
+    def memory(self) -> Type:
+        return Type(f"i{self.operand.dtype.bits}")
+
+    def pack(self) -> None:
+        """Whole elements first, then the one that k's end in, if there is one."""
+        f = self.f
+        whole = f.and_(self.depth, -self.fold)
+        if self.operand.along == 1:
+            # Squares of four elements are turned; what is left is gathered.
+            square = f.and_(self.depth, -4 * self.fold)
+            self._turn(square)
+            self._each(square, whole, self._gathered)
+        else:
+            self._each(0, whole, self._rows())
+        with f.when(f.icmp("slt", whole, self.depth), name="rest"):
+            self._each(whole, add(f, whole, 1), self._gathered)
+
+    def sum_columns(self) -> None:
+        """Add the row of minus 128 times the sum of each column."""
+        f, lanes = self.f, self.lanes
+        vector = I32.with_lanes(lanes)
+        rows = quotient(f, add(f, self.depth, self.fold - 1), self.fold)
+        high = constant(vector, -0x7F7F7F80)  # 0x80808080: 128 in each byte
+        for column in range(0, self.width, lanes):
+            with f.loop(0, value(rows), accs=[constant(vector, 0)], name="k", unroll=1) as k:
+                row = f.load(vector, self._place(k.index, column))
+                k.next(multiply_add_folded(f, self.fold, high, row, k.accs[0]))
+            f.store(f.sub(constant(vector, 0), k.results[0]), self._place(rows, column))
+
+    # The parts of packing.
+
+    def _rows(self) -> Callable[[Value, Number], Value]:
+        """How the numbers of a vector's columns at one k are read."""
+        return self._row if self.operand.across == 1 else self._gathered
+
+    def _each(
+        self, first: Value | int, end: Number, read: Callable[[Value, Number], Value]
+    ) -> None:
+        """Elements of the k's from first to end: numbers of each k, widened and put together."""
+        f = self.f
+        columns = f.loop(0, self.width, self.lanes, name="column", unroll=1)
+        with columns as block, f.loop(first, value(end), self.fold, name="k", unroll=1) as k:
+            parts = [read(block.index, add(f, k.index, at)) for at in range(self.fold)]
+            self._store(self._joined(parts), k.index, block.index)
+
+    def _row(self, column: Value, k: Number) -> Value:
+        f = self.f
+        at = f.gep(self.source, add(f, mul(f, k, self.along), column), self.memory)
+        mask = f.mask(f.sub(self.count, column), self.lanes)
+        return self._wide(f.masked_load(self.memory.with_lanes(self.lanes), at, mask))
+
+    def _gathered(self, column: Value, k: Number) -> Value:
+        f = self.f
+        # A number beyond the last k is a zero, read where the last one is.
+        exists = f.icmp("slt", value(k), self.depth)
+        step = mul(f, least(f, k, sub(f, self.depth, 1)), self.along)
+        elements = [
+            f.load(self.memory, f.gep(at, step, self.memory)) for at in self._columns(column)
+        ]
+        row = self._wide(gathered(f, elements))
+        return f.select(exists, row, constant(row.type, 0))
+
+    def _columns(self, first: Value) -> list[Value]:
+        """Where each column of a vector begins; one beyond the last repeats the last."""
+        f, last = self.f, self.f.sub(self.count, 1)
+        numbers = [least(f, add(f, first, lane), last) for lane in range(self.lanes)]
+        return [f.gep(self.source, mul(f, n, self.across), self.memory) for n in numbers]
+
+    def _wide(self, raw: Value) -> Value:
+        return self.f.cast("zext" if self.operand.dtype.kind == "uint" else "sext", raw, I32)
+
+    def _joined(self, parts: list[Value]) -> Value:
+        f, bits = self.f, 32 // self.fold
+        element = f.and_(parts[0], (1 << bits) - 1)
+        for at, part in enumerate(parts[1:], 1):
+            element = f.or_(element, f.shl(f.and_(part, (1 << bits) - 1), bits * at))
+        return element
+
+    def _turn(self, square: Value) -> None:
+        """Neighbours in memory are neighbours in an element: turn squares of elements."""
+        f = self.f
+        with f.loop(0, self.width, self.lanes, name="column", unroll=1) as block:
+            columns = self._columns(block.index)
+            with f.loop(0, square, 4 * self.fold, name="k", unroll=1) as k:
+                pieces = [self._piece(f.gep(at, k.index, self.memory)) for at in columns]
+                for offset, row in enumerate(turned(f, pieces)):
+                    self._store(row, add(f, k.index, offset * self.fold), block.index)
+
+    def _piece(self, at: Value) -> Value:
+        """Four elements of one column."""
+        f = self.f
+        raw = f.load(self.memory.with_lanes(4 * self.fold), at)
+        narrow = I8 if self.fold == 4 else I16
+        how = "zext" if self.operand.dtype.kind == "uint" else "sext"
+        return f.bitcast(f.cast(how, raw, narrow), I32.with_lanes(4))
+
+    def _store(self, vector: Value, k: Number, column: Number) -> None:
+        f = self.f
+        if self.operand.raised:
+            vector = f.xor(vector, -0x7F7F7F80)
+        f.store(vector, self._place(quotient(f, k, self.fold), column))
+
+    def _place(self, row: Number, column: Number) -> Value:
+        f = self.f
+        return f.gep(self.panel, add(f, mul(f, row, self.width), column), I32)
