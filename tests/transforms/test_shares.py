@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from pellucid.core.dtype import float64
+from pellucid.core.source import Source
+from pellucid.ir.build import building
 from pellucid.ir.check import check
 from pellucid.ir.graph import Graph, TensorType, Value, count_ops
 from pellucid.ops.contract import dot_general
@@ -16,7 +18,7 @@ from pellucid.ops.elementwise import add, mul, tanh
 from pellucid.ops.movement import reshape, transpose
 from pellucid.ops.parts import slice
 from pellucid.passes.pipeline import clean
-from pellucid.transforms import jvp, vjp
+from pellucid.transforms import gradient_graph, jvp, vjp
 from tests.transforms.functions import trace
 
 WHOLE = TensorType(float64, (6, 3))
@@ -114,6 +116,18 @@ def test_a_matrix_that_is_multiplied_often_gets_its_cotangent_by_one_product(nam
     graph = trace(PRODUCTS[name], WHOLE, LARGE[0])
     ops = count_ops(clean(vjp(graph, (1,))))
     assert ops["dot_general"] == count_ops(graph)["dot_general"] + 1
+
+
+def test_what_is_joined_carries_the_line_of_its_first_use() -> None:
+    with building() as builder:
+        x, w = (builder.input(type) for type in (WHOLE, LARGE[0]))
+        found: list[Value] = []
+        for at in range(3):
+            builder.source = Source("model.py", 7 + at)
+            found.append(times(rows(x, 2 * at, 2 * at + 2), w))
+        graph = builder.graph(found)
+    swept, _ = gradient_graph(graph, [w], graph.outputs)
+    assert {str(node.source) for node in swept.nodes} == {"model.py:7"}
 
 
 def test_products_that_are_smaller_than_their_operands_are_added() -> None:

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from math import prod
 
 from pellucid.core.shape import is_static, static_shape
+from pellucid.core.source import Source
+from pellucid.ir.build import current_builder
 from pellucid.ir.graph import Node, Value
 from pellucid.ops.contract import dot_general
 from pellucid.ops.elementwise import add
@@ -28,14 +30,16 @@ from pellucid.ops.parts import concatenate, pad
 
 @dataclass(slots=True)
 class Shares:
-    """The shares of one value that were found so far."""
+    """The shares of one value that were found so far; `source` is the line of the last one."""
 
     added: Value | None = None
+    source: Source | None = None
     pads: list[Value] = field(default_factory=list[Value])
     products: list[Value] = field(default_factory=list[Value])
 
     def take(self, share: Value) -> None:
         """One more share."""
+        self.source = current_builder().source
         if _place(share) is not None:
             self.pads.append(share)
         elif _form(share) is not None:
@@ -45,9 +49,12 @@ class Shares:
 
     def total(self) -> Value:
         """The cotangent: there is a share at least."""
+        builder = current_builder()
+        outer, builder.source = builder.source, self.source or builder.source
         waiting = [*_joined_pads(self.pads), *_joined_products(self.products)]
         found = waiting if self.added is None else [self.added, *waiting]
         self.added, self.pads, self.products = _sum(found), [], []
+        builder.source = outer
         return self.added
 
 
