@@ -110,7 +110,8 @@ class Tiling:
     have `rows` but the last. `turned`: there is one row, and the columns of rhs lie along k: they
     are turned in registers. `tables`: lhs is read where it lies, through tables of rows and k's.
     `beside`: so are vectors of lhs and rhs, which are multiplied lane by lane.
-    `fold`: an element of the packed panels holds so many k's (see `folded`).
+    `fold`: an element of the packed panels holds so many k's (see `folded`). `ahead`: rhs, which
+    one row reads once, is fetched so many k's ahead.
     """
 
     rows: int
@@ -125,6 +126,7 @@ class Tiling:
     tables: bool = False
     beside: bool = False
     fold: int = 1
+    ahead: int = 0
 
     @property
     def offset(self) -> bool:
@@ -174,11 +176,11 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
         tiling = Tiling(
             rows, vectors, lanes, pack_lhs, pack_rhs, even, block, group, turned, tables
         )
-        return replace(tiling, fold=fold)
+        return replace(tiling, fold=fold, ahead=_ahead(spec, tiling))
     batch, m, n, k = _extents(spec)
     rows = _even_rows(spec, m, rows)
     tiling = Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, not tables, 1, 1, turned, tables)
-    tiling = replace(tiling, fold=fold)
+    tiling = replace(tiling, fold=fold, ahead=_ahead(spec, tiling))
     made = cut(spec.dtype, tiling, batch, m, n, k)
     return replace(tiling, block=made.block, group=made.group)
 
@@ -328,9 +330,24 @@ def _register_tile(spec: ProductSpec, isa: Isa, lanes: int, packed: bool) -> tup
         return (isa.registers - 4, 1)
     if isinstance(spec.m, int) and spec.m < tallest - 1:
         rows = max(1, spec.m)
+        if rows == 1 and not packed and needed > 8:
+            # A wide piece of each row of rhs, which the memory gives faster than many narrow ones.
+            return 1, -(-needed // -(-needed // (isa.registers // 2)))
         room = (8 if not packed else 4) if rows == 1 else (isa.registers - 1) // (rows + 1)
         return rows, max(1, min(room, 8, needed if isinstance(spec.n, int) else room))
     return tallest, widest
+
+
+def _ahead(spec: ProductSpec, tiling: Tiling) -> int:
+    """How many k's ahead rhs is fetched: further where each lies in a page of its own."""
+    if spec.m != 1 or tiling.pack_rhs or tiling.turned or tiling.tables or tiling.lanes == 1:
+        return 0
+    step = spec.rhs.first * spec.dtype.bytes if isinstance(spec.rhs.first, int) else _PAGE
+    return 16 if step <= _PAGE else 32
+
+
+_PAGE = 4096
+"""Bytes of a page of memory."""
 
 
 def _low_tile(spec: ProductSpec, isa: Isa, rows: int, vectors: int) -> tuple[int, int]:
