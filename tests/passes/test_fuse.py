@@ -86,7 +86,10 @@ def obeys_the_spec(graph: Graph, budget: int) -> bool:
 def _loop_spec(body: Graph) -> None:
     assert len(_counts(body)) == 1
     kinds = {lookup(node.op.name).kind for node in body.nodes}
-    assert kinds <= {"elementwise", "movement", "general", "random", "gather"}
+    assert kinds <= {"elementwise", "movement", "general", "random", "gather", "window"}
+    over = [n for n in body.nodes if lookup(n.op.name).kind == "window"]
+    # Windows meet an element often: what they go over is not made for each.
+    assert all(value.node is None for n in over for value in n.operands)
 
 
 def _reduce_spec(body: Graph) -> None:
@@ -452,6 +455,37 @@ def test_reductions_over_the_same_values_are_one_kernel():
 def test_loops_that_read_the_same_value_are_one_kernel():
     fused = fuse(graph_of(lambda x, y: (exp(x), mul(x, y)), (6, 9), (6, 9)))
     assert kernels(fused) == ["loop(exp mul)"]
+
+
+def pool(x: Value) -> Value:
+    return lookup("window_max")(x, **POOL)
+
+
+POOL = {"window": (3, 3), "strides": (1, 1), "padding": ((1, 1), (1, 1))}
+
+
+def test_maximum_of_windows_and_its_places_are_one_kernel_and_their_way_back_another():
+    def layer(x, t):
+        return mul(pool(x), t)
+
+    fused = fuse(clean(vjp(graph_of(layer, (2, 5, 4, 3), (2, 5, 4, 3)), (0,))))
+    assert kernels(fused) == ["loop(window_max mul mul window_argmax)", "window_scatter"]
+
+
+def test_what_follows_a_window_is_in_its_kernel():
+    def masked(x, g):
+        return select(less(full_like(x, 0.0), x), pool(g), full_like(x, 0.0))
+
+    fused = fuse(graph_of(masked, (2, 5, 4, 3), (2, 5, 4, 3)))
+    assert kernels(fused) == ["loop(less window_max select)"]
+
+
+def test_what_windows_go_over_is_made_once():
+    def function(x):
+        h = exp(x)
+        return add(pool(h), x)
+
+    assert kernels(fuse(graph_of(function, (2, 5, 4, 3)))) == ["exp", "loop(window_max add)"]
 
 
 def test_no_kernel_waits_for_itself():

@@ -24,6 +24,12 @@ CHUNK = 512
 SPAN = 1024
 """Columns whose running totals a thread keeps at once, if one group has not more."""
 
+KEPT = 1 << 16
+"""How many running totals it keeps at once, if one group has not more: they are to stay near.
+
+Where rows are packed for each span there may be more, for packing costs more than far totals.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Param:
@@ -252,7 +258,8 @@ def _launch(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) ->
     tasks = batch * -(-tiles // block) * -(-panels // group)
     products = block * tiling.rows * group * tiling.columns * max(k, 1)
     chunk = chunk_length(k, tiling.fold)
-    kept = min(max(SPAN // (group * tiling.columns), 1) * group, panels)
+    span = SPAN if tiling.pack_lhs else min(SPAN, KEPT // (block * tiling.rows))
+    kept = min(max(span // (group * tiling.columns), 1) * group, panels)
     deep = panel_depth(chunk, tiling)
     counts = (
         deep * tiling.columns,
