@@ -29,7 +29,7 @@ from pellucid.ops.convolution import convolution, plain_attrs
 from pellucid.ops.elementwise import add, maximum
 from pellucid.ops.movement import broadcast, full_like
 from pellucid.ops.reduce_window import window_max, window_sum
-from pellucid.passes.pipeline import optimize
+from pellucid.passes.pipeline import clean, optimize
 from pellucid.transforms import vjp
 from tests.engines.executing import run_compiled, run_launched
 from tests.graphs import same_bits
@@ -129,6 +129,22 @@ def convolved(x: np.ndarray, w: np.ndarray, attrs: dict[str, Any]) -> np.ndarray
 def test_vectors_of_a_depthwise_convolution_run_along_the_channels() -> None:
     graph = layer(DEPTHWISE, (2, 9, 8, 20), (3, 3, 1, 20), (20,))
     assert plan_contraction(realise(graph.nodes[0], AVX2).calls[-1].kernel, AVX2)[1].beside
+
+
+def test_overlapping_windows_with_what_follows_them_keep_every_bit() -> None:
+    attrs = {"window": (3, 3), "strides": (2, 2), "padding": ((1, 1), (0, 1))}
+    with building() as builder:
+        x = builder.input(TensorType(float32, (2, 9, 8, 20)))
+        y = maximum(x, full_like(x, 0.0))  # many equal elements, of which the first counts
+        forward = builder.graph([window_max(y, **attrs)])
+    back = optimize(vjp(forward, (0,)))
+    assert len(back.nodes) == 3
+    arrays = operands(back)
+    arrays[0][0, 3, 4] = np.nan
+    launched = run_launched(find_engine("cpu"), clean(vjp(forward, (0,))), arrays)
+    assert all(map(same_bits, run_compiled(find_engine("cpu"), back, arrays), launched))
+    for found, expected in zip(launched, evaluate(back, arrays), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_padding_of_a_transposed_operand_is_copied_along_memory() -> None:

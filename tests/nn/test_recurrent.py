@@ -291,3 +291,23 @@ def test_torch_computes_the_same_with_the_same_weights(name: str, bidirectional:
     (output * output).sum().backward()
     gradient = pe.grad(lambda x: pe.sum(pe.square(layer(x))))(pe.asarray(X))
     np.testing.assert_allclose(np.asarray(gradient), x.grad.numpy(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_a_longer_sequence_takes_no_more_kernels(name: str) -> None:
+    def kernels(steps: int) -> int:
+        layer = LAYERS[name]()
+        adam = optim.Adam(layer)
+
+        @pe.jit
+        def step(x: Any) -> Any:
+            loss = pe.mean(layer(x) ** 2)
+            loss.backward()
+            adam.step()
+            return loss
+
+        x = np.zeros((4, steps, 3), np.float32)
+        step(x)
+        return step.traffic(x).kernels
+
+    assert kernels(12) == kernels(6)

@@ -30,6 +30,7 @@ from pellucid.ops.elementwise import (
     tanh,
 )
 from pellucid.ops.movement import broadcast, full, full_like, iota, reshape, transpose
+from pellucid.ops.parts import slice
 from pellucid.ops.random import random_bits
 from pellucid.ops.reduce import max_, sum_
 from pellucid.passes.fuse import BUFFERS, fuse
@@ -85,7 +86,10 @@ def obeys_the_spec(graph: Graph, budget: int) -> bool:
 def _loop_spec(body: Graph) -> None:
     assert len(_counts(body)) == 1
     kinds = {lookup(node.op.name).kind for node in body.nodes}
-    assert kinds <= {"elementwise", "movement", "general", "random", "gather"}
+    assert kinds <= {"elementwise", "movement", "general", "random", "gather", "window"}
+    over = [n for n in body.nodes if lookup(n.op.name).kind == "window"]
+    # Windows meet an element often: what they go over is not made for each.
+    assert all(value.node is None for n in over for value in n.operands)
 
 
 def _reduce_spec(body: Graph) -> None:
@@ -365,6 +369,33 @@ def test_result_is_written_in_the_shape_in_which_it_is_read():
     assert fused.nodes[0].types[0].shape == (6, 4)
 
 
+def test_steps_of_a_sequence_are_equal_kernels_over_views_of_it():
+    def function(x, w):
+        state = reshape(row(x, 0), shape=(1, 4))
+        for at in range(1, 4):
+            state = tanh(add(row(x, at), dot(state, w)))
+        return state
+
+    def row(x, at):
+        return reshape(
+            slice(x, start=(at, 0, 0), stop=(at + 1, 1, 4), strides=(1, 1, 1)), shape=(1, 4)
+        )
+
+    fused = check(fuse(graph_of(function, (4, 1, 4), (4, 4))))
+    bodies = {node.attr("body") for node in fused.nodes if node.op.name == "fusion"}
+    assert len(bodies) == 1
+    assert [name for name in kernels(fused) if name == "slice"] == ["slice"] * 4
+
+
+def test_kernel_that_reads_two_parts_of_a_value_reads_the_value():
+    def function(x):
+        low, high = (slice(x, start=(a,), stop=(a + 4,), strides=(1,)) for a in (0, 4))
+        return mul(low, high)
+
+    (node,) = fuse(graph_of(function, (8,))).nodes
+    assert [value.shape for value in node.operands] == [(8,)]
+
+
 def gated_step(x: Value, w: Value, v: Value) -> tuple[Value, Value]:
     """A product that is read as it is, and again, far behind, together with its tanh."""
     y = dot(x, w)
@@ -424,6 +455,37 @@ def test_reductions_over_the_same_values_are_one_kernel():
 def test_loops_that_read_the_same_value_are_one_kernel():
     fused = fuse(graph_of(lambda x, y: (exp(x), mul(x, y)), (6, 9), (6, 9)))
     assert kernels(fused) == ["loop(exp mul)"]
+
+
+def pool(x: Value) -> Value:
+    return lookup("window_max")(x, **POOL)
+
+
+POOL = {"window": (3, 3), "strides": (1, 1), "padding": ((1, 1), (1, 1))}
+
+
+def test_maximum_of_windows_and_its_places_are_one_kernel_and_their_way_back_another():
+    def layer(x, t):
+        return mul(pool(x), t)
+
+    fused = fuse(clean(vjp(graph_of(layer, (2, 5, 4, 3), (2, 5, 4, 3)), (0,))))
+    assert kernels(fused) == ["loop(window_max mul mul window_argmax)", "window_scatter"]
+
+
+def test_what_follows_a_window_is_in_its_kernel():
+    def masked(x, g):
+        return select(less(full_like(x, 0.0), x), pool(g), full_like(x, 0.0))
+
+    fused = fuse(graph_of(masked, (2, 5, 4, 3), (2, 5, 4, 3)))
+    assert kernels(fused) == ["loop(less window_max select)"]
+
+
+def test_what_windows_go_over_is_made_once():
+    def function(x):
+        h = exp(x)
+        return add(pool(h), x)
+
+    assert kernels(fuse(graph_of(function, (2, 5, 4, 3)))) == ["exp", "loop(window_max add)"]
 
 
 def test_no_kernel_waits_for_itself():

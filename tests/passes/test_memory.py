@@ -30,10 +30,10 @@ from pellucid.passes.memory import (
     Place,
     plan_memory,
     reads_in_place,
-    value_bytes,
 )
 from pellucid.passes.packing import ALIGNMENT
 from pellucid.passes.pipeline import optimize
+from pellucid.passes.views import value_bytes
 from tests.graphs import random_graph, same_bits
 from tests.running import compiled
 
@@ -114,6 +114,68 @@ def test_what_a_view_shows_is_not_overwritten_while_it_is_read() -> None:
     made = np.exp(np.arange(16) / 16)
     np.testing.assert_allclose(found[0], made.reshape(4, 4).sum(0), rtol=1e-6)
     np.testing.assert_allclose(found[1], (made * made).sum(), rtol=1e-6)
+
+
+def joined(*values: Value) -> Value:
+    """The values one after the other."""
+    return parts.concatenate(*values, axis=0)
+
+
+def test_parts_are_made_inside_the_whole() -> None:
+    def build(x: Value, y: Value) -> list[Value]:
+        inner = joined(exp(x), neg(exp(y)))
+        return [sum_(joined(exp(neg(y)), inner), axes=(0,))]
+
+    graph = graph_of(build, (16, 4), (32, 4))
+    plan = plan_memory(graph)
+    whole = graph.outputs[0].node.operands[0]
+    first, inner = whole.node.operands
+    starts = {first: 0, inner: 512, inner.node.operands[0]: 512, inner.node.operands[1]: 768}
+    begin = plan.places[whole].offset
+    assert {value: plan.places[value].offset - begin for value in starts} == starts
+
+
+JOINED: dict[str, Any] = {
+    "a part that is read later": lambda x, y: [neg(made := exp(x)), exp(joined(made, neg(y)))],
+    "a part that is there twice": lambda x, y: [exp(joined(made := exp(x), made, neg(y)))],
+    "a part of two wholes": lambda x, y: [
+        neg(joined(made := exp(x), neg(y))), exp(joined(neg(x), made)),
+    ],
+    "a whole that is an output": lambda x, y: [joined(exp(x), neg(y))],
+    "a part that is an output": lambda x, y: [made := exp(x), neg(joined(made, neg(y)))],
+    "an input": lambda x, y: [neg(joined(x, exp(y)))],
+    "parts seen in another shape": lambda x, y: [
+        neg(joined(*(reshape(exp(one), shape=(8, 8)) for one in (x, y)))),
+    ],
+    "a whole that is overwritten": lambda x, y: [
+        sum_(mul(made := neg(joined(exp(x), neg(y))), made), axes=(0,)),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_parts_and_wholes_keep_their_bytes(name: str) -> None:
+    graph = graph_of(JOINED[name], (16, 4), (16, 4))
+    arrays = tuple(np.random.default_rng(n).normal(size=(16, 4)).astype("f") for n in range(2))
+    wanted = evaluate(graph, arrays)
+    assert_same(simulate(graph, plan_memory(graph), arrays, {}), wanted)
+    for found, exact in zip(compiled(graph, arrays), wanted, strict=True):
+        np.testing.assert_allclose(found, exact, rtol=1e-6)
+
+
+def test_parts_are_copied_where_the_whole_would_be_in_use_for_long() -> None:
+    def build(x: Value) -> list[Value]:
+        early, first = exp(x), neg(x)
+        large = [broadcast(first, shape=(64, 64), axes=(1,)) for _ in range(2)]
+        between = sum_(dot_general(*large, contract=((1,), (0,)), batch=((), ())), axes=(0,))
+        late = broadcast(between, shape=(64, 64), axes=(1,))
+        return [exp(joined(early, reshape(late, shape=(4096,))))]
+
+    graph = graph_of(build, (64,))
+    plan = plan_memory(graph)
+    whole = graph.outputs[0].node.operands[0]
+    assert plan.places[whole.node.operands[0]].offset != plan.places[whole].offset
+    assert plan.arena_bytes < 3 * value_bytes(whole)
 
 
 def test_chain_of_elementwise_ops_takes_no_arena() -> None:

@@ -35,6 +35,7 @@ TITLES = {
     "gather": "Read at places",
     "reduce": "Many to one",
     "contract": "Products and their sums",
+    "window": "Over windows",
     "random": "Random",
     "control": "Of graphs",
 }

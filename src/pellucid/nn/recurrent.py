@@ -9,8 +9,8 @@ from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
 from pellucid.nn.module import Module
 from pellucid.nn.recurrent_cells import Cell, CellOptions, GRUCell, LSTMCell, State, pair_of
-from pellucid.tensor.joining import concat, split, stack
-from pellucid.tensor.shaping import permute_dims, squeeze
+from pellucid.tensor.joining import concat, stack, unstack
+from pellucid.tensor.shaping import permute_dims
 from pellucid.tensor.state import as_tensor
 from pellucid.tensor.tensor import Operand, Tensor
 
@@ -133,21 +133,9 @@ class GRU(Recurrent):
 def _walk(cell: Cell, x: Tensor, state: State, backwards: bool) -> tuple[list[Tensor], State]:
     """A cell over (batch, steps, features): its outputs in the order of the walk, and its state."""
     projected = cell.project(permute_dims(x, (1, 0, 2)))
-    steps = _steps(projected)
+    steps = unstack(projected)
     state, outputs = cell.begin(x.shape[0], state), list[Tensor]()
     for one in reversed(steps) if backwards else steps:
         output, state = cell.advance(one, state)
         outputs.append(output)
     return outputs, state
-
-
-def _steps(x: Tensor) -> list[Tensor]:
-    """x[0], x[1], ... cut out by halving.
-
-    The gradient of a slice is a pad to the size of what it was cut from, and pads are added up: n
-    slices of the whole would move n wholes, halves of halves move log2(n).
-    """
-    if x.shape[0] == 1:
-        return [squeeze(x, axis=0)]
-    low, high = split(x, [x.shape[0] // 2])
-    return [*_steps(low), *_steps(high)]

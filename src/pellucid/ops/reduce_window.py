@@ -125,6 +125,7 @@ window_sum = define(
     derivative=Multilinear((_sum_transpose,)),
     batch=_sum_batch,
     cost=_cost,
+    kind="window",
     on=NUMERIC,
     what="the sum of each window",
 )
@@ -169,6 +170,7 @@ window_argmax = define(
     derivative=NoDerivative("a place is a whole number"),
     batch=_argmax_batch,
     cost=_cost,
+    kind="window",
     on=NUMERIC,
     what="the place of the largest of each window",
 )
@@ -200,6 +202,7 @@ window_max = define(
     derivative=Custom(_max_jvp, _max_vjp),
     batch=_max_batch,
     cost=_cost,
+    kind="window",
     on=NUMERIC,
     what="the largest of each window",
 )
@@ -242,6 +245,7 @@ window_pick = define(
     derivative=Multilinear((_pick_share, _no_share)),
     batch=_pick_batch,
     cost=_cost,
+    kind="window",
     on=NUMERIC,
     what="the element at a place in each window",
 )
@@ -292,6 +296,7 @@ window_scatter = define(
     derivative=Multilinear((_scatter_share, _no_share)),
     batch=_scatter_batch,
     cost=_cost,
+    kind="window",
     on=NUMERIC,
     what="elements added at a place in each window",
 )

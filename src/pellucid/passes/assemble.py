@@ -1,15 +1,21 @@
-"""How do groups become a graph again? Each as one node, in an order that lets inputs be updated."""
+"""How do groups become a graph again? Each as one node, in an order that lets inputs be updated.
+
+A kernel that reads one part of a value, which lies there without gaps, is given that part: a view,
+which costs nothing (`views.py`). So the kernels of all steps of a loop over the parts are equal.
+"""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
 
+from pellucid.core.shape import is_static
 from pellucid.ir.build import Builder, building
 from pellucid.ir.graph import Graph, Node, Value
 from pellucid.ir.rewrite import copy_node
 from pellucid.ops.control import fusion
 from pellucid.passes.groups import Group, Plan, kind_of
+from pellucid.passes.views import skipped_bytes
 
 
 def assemble(plan: Plan) -> Graph:
@@ -25,8 +31,8 @@ def _emit(plan: Plan, group: Group, builder: Builder, env: dict[Value, Value]) -
     """Append a group to the new graph, as it is where it is a single node."""
     results = plan.results(group)
     body, operands = _body(plan, group, results)
+    new = [_stood(plan, value, builder, env) for value in operands]
     builder.source = group.nodes[-1].source
-    new = [env[value] for value in operands]
     if len(body.nodes) > 1:
         made = builder.add(fusion, new, {"body": body, "kind": group.kind})
         env.update(zip(results, made, strict=True))
@@ -41,11 +47,13 @@ def _body(plan: Plan, group: Group, results: list[Value]) -> tuple[Graph, list[V
     inputs: list[Value] = []
     env: dict[Value, Value] = {}
     builder = Builder()
+    wanted = _wanted(plan, group, results)
+    parts = _parts_read(plan, group, wanted)
 
     def inside(value: Value, user: Node) -> Value:
         if value not in env:
             node = value.node
-            if node is not None and plan.is_copied(node, user):
+            if value not in parts and node is not None and plan.is_copied(node, user):
                 builder.source = node.source
                 operands = [inside(operand, user) for operand in node.operands]
                 (env[value],) = copy_node(builder, node, operands)
@@ -54,11 +62,59 @@ def _body(plan: Plan, group: Group, results: list[Value]) -> tuple[Graph, list[V
                 env[value] = builder.input(value.type)
         return env[value]
 
-    for node in _wanted(plan, group, results):
+    for node in wanted:
         operands = [inside(operand, node) for operand in node.operands]
         builder.source = node.source
         env.update(zip(plan.values[node], copy_node(builder, node, operands), strict=True))
     return builder.graph([env[value] for value in results]), inputs
+
+
+def _stood(plan: Plan, value: Value, builder: Builder, env: dict[Value, Value]) -> Value:
+    """A value of the new graph; a part that a kernel reads is cut out the first time."""
+    if value not in env:
+        assert value.node is not None, "an input stands already"
+        operands = [_stood(plan, operand, builder, env) for operand in value.node.operands]
+        builder.source = value.node.source
+        (env[value],) = copy_node(builder, value.node, operands)
+    return env[value]
+
+
+def _parts_read(plan: Plan, group: Group, nodes: list[Node]) -> set[Value]:
+    """The views through which these nodes read values made elsewhere, no value in two ways."""
+    ways: dict[Value, set[Value]] = {}
+
+    def look(value: Value, user: Node) -> None:
+        node = value.node
+        if node is None or not plan.is_copied(node, user):
+            ways.setdefault(value, set()).add(value)
+        elif (whole := _viewed(plan, value, user)) is not None:
+            ways.setdefault(whole, set()).add(value)
+        else:
+            for operand in node.operands:
+                look(operand, user)
+
+    for node in nodes:
+        for operand in node.operands:
+            look(operand, node)
+    return {
+        part
+        for whole, parts in ways.items()
+        for part in parts
+        if part is not whole and len(parts) == 1 and plan.maker(whole) is not group
+    }
+
+
+def _viewed(plan: Plan, value: Value, user: Node) -> Value | None:
+    """The value of which `value` is a part that lies there without gaps; None if it is none."""
+    cut = False
+    while (node := value.node) is not None and plan.is_copied(node, user):
+        if len(node.operands) != 1 or not is_static(node.operands[0].shape):
+            return None
+        if skipped_bytes(node) is None:
+            return None
+        cut = cut or node.op.name == "slice"
+        (value,) = node.operands
+    return value if cut else None
 
 
 def _wanted(plan: Plan, group: Group, results: list[Value]) -> list[Node]:

@@ -2,8 +2,8 @@
 
 After `fuse` every node is either alone or a `fusion`, whose body is one kernel of a kind:
 
-    loop      elementwise ops, random bits, reads at computed places and movement; all outputs have
-              one shape
+    loop      elementwise ops, random bits, reads at computed places, movement, and windows over
+              what is stored; all outputs have one shape
     reduce    sums, products and extremes over the same axes of operands of one shape, with the
               elementwise ops that only they use, and elementwise ops on their results (which may
               have axes of size 1 more or less)
@@ -101,7 +101,11 @@ def join_siblings(plan: Plan) -> None:
     for node in plan.graph.nodes:
         group = plan.group_of.get(node)
         if group is not None and group.kind == "loop" and node is group.nodes[0]:
-            read = [e.value for e in plan.reads(group) if e.value.shape == group.shape]
+            read = [
+                edge.value
+                for edge in plan.reads(group)
+                if edge.value.shape == group.shape or kind_of(edge.user) == "window"
+            ]
             shared = [None] if product(group.shape) == 1 else read
             _join_first(plan, node, [(group.shape, value) for value in shared], known)
 
@@ -148,6 +152,8 @@ def _may_absorb(plan: Plan, group: Group, reader: Group) -> bool:
     if reader.kind == "rows":
         return feeds_rows(plan, group, reader)
     edges = [edge for edge in plan.outgoing(group) if plan.group_of[edge.user] is reader]
+    if reader.kind == "reduce" and any(kind_of(node) == "window" for node in group.nodes):
+        return False  # A chain over a window inside another reduction.
     if reader.kind == "contract":
         plain = all(kind_of(n) == "elementwise" and reads_plainly(plan, n) for n in group.nodes)
         if not plain or any(kind_of(edge.user) == "contract" for edge in edges):

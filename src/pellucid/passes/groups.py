@@ -93,7 +93,7 @@ class Plan:
         """What a node uses, seen through the nodes that are copied along."""
         found: list[Edge] = []
         for value in user.operands:
-            source, moved = value, kind_of(user) in ("movement", "gather")
+            source, moved = value, kind_of(user) in ("movement", "gather", "window")
             axes = None if moved else tuple(range(len(value.shape)))
             while source.node is not None and self.is_copied(source.node, user):
                 if not source.node.operands:
@@ -105,11 +105,14 @@ class Plan:
         return found
 
     def join(self, group: Group, into: Group) -> bool:
-        """Make two groups one, unless a third lies between them or the buffers are too many."""
+        """Make two groups one, unless a third lies between them or the buffers are too many.
+
+        Nor where a window of the one goes over what the other makes: each would make it again.
+        """
         if group is into or self._has_detour(group, into) or self._has_detour(into, group):
             return False
         nodes = sorted((*group.nodes, *into.nodes), key=self.position.__getitem__)
-        if self._buffers(nodes) > self.budget:
+        if self._buffers(nodes) > self.budget or self._goes_over_its_own(nodes):
             return False
         if any(edge.user in into.inner for edge in self.outgoing(group)):
             into.inner |= set(group.nodes)
@@ -154,6 +157,11 @@ class Plan:
                     seen.add(reader)
                     waiting.append(reader)
         return False
+
+    def _goes_over_its_own(self, nodes: list[Node]) -> bool:
+        """Whether a window goes over what one of these nodes makes."""
+        over = (edge for n in nodes if kind_of(n) == "window" for edge in self.edges[n])
+        return any(edge.value.node in nodes for edge in over)
 
     def _buffers(self, nodes: list[Node]) -> int:
         """How many operands and results a kernel of these nodes has."""
@@ -279,7 +287,7 @@ def _alone(node: Node) -> Group:
     (*_, last) = node.types
     shape = last.shape if isinstance(last, TensorType) else ()
     kind = kind_of(node)
-    if kind in ("elementwise", "movement", "random", "gather"):
+    if kind in ("elementwise", "movement", "random", "gather", "window"):
         return Group("loop", shape, [node])
     if kind in ("reduce", "contract"):
         if kind == "contract":

@@ -2,7 +2,8 @@
 
 A value that is an output is written there at once; every other one lives from the node that makes
 it to the last that reads it, and shares the arena with those that live at other times. Where a
-kernel reads a dying value only at the place it writes, the result takes over its memory.
+kernel reads a dying value only at the place it writes, the result takes over its memory. What is
+joined to a whole is made inside it, unless that makes the arena much larger.
 
 A donated input may share its memory with an output. That output is written directly if every other
 read of the input comes before, or is at the same place in the same kernel; else it is made in the
@@ -16,16 +17,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-from pellucid.core.shape import static_shape
 from pellucid.core.source import Source
 from pellucid.ir.graph import Graph, Node, Type, Value
 from pellucid.ir.record import add_stage
 from pellucid.ops.define import lookup
 from pellucid.passes.packing import Block, fullest_node, pack
-from pellucid.passes.views import View, find_views
+from pellucid.passes.views import View, find_parts, find_views, value_bytes
 
 WORTH_SHARING: Final = 1 << 14
 """Bytes from which on a copy costs more than it may cost the arena to avoid it."""
+
+LARGER: Final = 1 / 16
+"""How much larger the arena may be, that no part of a whole need be copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +118,14 @@ def plan_memory(
     """
     start = time.perf_counter()
     extra = temporaries or [() for _ in graph.nodes]
-    plan = _Planner(graph, dict(donate or {}), extra).run()
+    views = find_views(graph)
+    plan = _Planner(graph, dict(donate or {}), extra, views, {}).run()
+    if parts := find_parts(graph, views):
+        joined = _Planner(graph, dict(donate or {}), extra, views, parts).run()
+        if joined.arena_bytes <= plan.arena_bytes * (1 + LARGER):
+            plan = joined
     add_stage("memory", lambda: plan.text(graph), "passes/memory", time.perf_counter() - start)
     return plan
-
-
-def value_bytes(value: Value) -> int:
-    """The bytes of a value whose sizes are known."""
-    size = value.dtype.bytes
-    for one in static_shape(value.shape, "planning memory"):
-        size *= one
-    return size
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,16 +143,18 @@ class _Planner:
     graph: Graph
     donate: dict[int, int]
     extra: Sequence[Sequence[int]]
+    views: Mapping[Value, View]
+    parts: Mapping[Value, View]
     tenants: dict[Block, list[_Tenant]] = field(default_factory=dict[Block, list[_Tenant]])
     of_value: dict[Value, Block] = field(default_factory=dict[Value, Block])
     donors: dict[int, Value] = field(default_factory=dict[int, Value])
-    views: Mapping[Value, View] = field(default_factory=dict[Value, View])
     outputs: set[Value] = field(default_factory=set[Value])
+    wholes: set[Value] = field(default_factory=set[Value])
 
     def run(self) -> MemoryPlan:
         graph = self.graph
         self.outputs = set(graph.outputs)
-        self.views = find_views(graph)
+        self.wholes = {part.root for part in self.parts.values()}
         last = self._last_uses()
         self.donors = {j: graph.inputs[i] for i, j in self.donate.items()}
         assert len(self.donors) == len(self.donate), "an output takes the memory of one input"
@@ -162,7 +164,7 @@ class _Planner:
         for at, results in enumerate(graph.results):
             for value in results:
                 if value not in places and value not in self.views:
-                    self._give_block(value, at, last)
+                    self._settle(value, at, last)
         scratch = [
             [self._work(number, size) for size in sizes] for number, sizes in enumerate(self.extra)
         ]
@@ -170,7 +172,7 @@ class _Planner:
         blocks = list(self.tenants)
         arena = pack(blocks)
         places |= {v: Place("arena", offset=b.offset) for v, b in self.of_value.items()}
-        for value, view in self.views.items():
+        for value, view in (*self.parts.items(), *self.views.items()):
             place = places[view.root]
             places[value] = replace(place, offset=place.offset + view.offset)
         peak_node, peak_bytes = fullest_node(blocks)
@@ -201,9 +203,10 @@ class _Planner:
         return last
 
     def _root(self, value: Value) -> Value:
-        """What a view is a view of, or else the value itself."""
-        view = self.views.get(value)
-        return value if view is None else view.root
+        """What a value lies in, or else the value itself."""
+        if value in self.views:
+            value = self.views[value].root
+        return self.parts[value].root if value in self.parts else value
 
     def _in_place(self, node: Node, operand: Value, result: Value) -> bool:
         """Whether a result may lie where an operand lies, which no other operand shares."""
@@ -232,10 +235,19 @@ class _Planner:
         node = self.graph.nodes[at]
         return last[donor] == at and donor in node.operands and self._in_place(node, donor, value)
 
+    def _settle(self, value: Value, at: int, last: dict[Value, int]) -> None:
+        """Let a value of node `at` have memory; that of a whole is there from its first part on."""
+        whole = self.parts[value].root if value in self.parts else value
+        if whole not in self.wholes:
+            self._give_block(value, at, last)
+        elif whole not in self.of_value:
+            tenant = _Tenant(self._name(whole), at, whole, _source_of(whole))
+            self.of_value[whole] = self._block(tenant, value_bytes(whole), last[whole])
+
     def _give_block(self, value: Value, at: int, last: dict[Value, int]) -> None:
         end = len(self.graph.nodes) if value in self.outputs else last[value]
         node = self.graph.nodes[at]
-        tenant = _Tenant(f"%{self.graph.numbering[value]}", at, value, _source_of(value))
+        tenant = _Tenant(self._name(value), at, value, _source_of(value))
         # A result that nothing reads ends here too, but its sibling may not lie on it.
         siblings = [self.of_value.get(result) for result in self.graph.results[at]]
         for operand in dict.fromkeys(node.operands):
@@ -248,6 +260,9 @@ class _Planner:
                 self.tenants[block].append(tenant)
                 return
         self.of_value[value] = self._block(tenant, value_bytes(value), end)
+
+    def _name(self, value: Value) -> str:
+        return f"%{self.graph.numbering[value]}"
 
     def _work(self, number: int, size: int) -> Block:
         """Working memory of a node, in use while that runs."""
@@ -268,7 +283,7 @@ class _Planner:
         staged: dict[Value, Block] = {}
         for value, _ in after:
             if value.node is None and value in donors and value not in staged:
-                tenant = _Tenant(f"%{self.graph.numbering[value]} saved", 0, value, None)
+                tenant = _Tenant(f"{self._name(value)} saved", 0, value, None)
                 size, end = value_bytes(value), len(self.graph.nodes)
                 staged[value] = self._block(tenant, size, end)
         return list(staged.items()), after, staged

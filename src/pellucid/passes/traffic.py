@@ -9,7 +9,7 @@ from typing import Final
 from pellucid.ir.graph import Graph, Node, Value
 from pellucid.ir.rewrite import prune
 from pellucid.ops.define import Op, lookup
-from pellucid.passes.memory import value_bytes
+from pellucid.passes.views import value_bytes
 
 MADE_AGAIN: Final = ("elementwise", "movement")
 """Kinds of ops that cost so little that their results need not be kept."""

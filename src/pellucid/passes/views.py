@@ -1,7 +1,8 @@
-"""Which results are memory that is there already? Reshaped values, and slices without gaps.
+"""Which values lie in others? Reshaped values and slices without gaps, and parts of a whole.
 
-Such a node needs no kernel: its result lies where its operand lies, some bytes further. Outputs of
-the graph are written where they belong, and are no views.
+A view needs no kernel: it lies where its operand lies, some bytes further. A part is made where the
+concatenate that reads it would copy it to. Outputs of the graph are written where they belong, and
+are neither.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 from pellucid.core.shape import static_shape
 from pellucid.ir.graph import Graph, Node, Value
+from pellucid.passes.packing import ALIGNMENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +32,49 @@ def find_views(graph: Graph) -> Mapping[Value, View]:
     found: dict[Value, View] = {}
     outputs = set(graph.outputs)
     for node, results in zip(graph.nodes, graph.results, strict=True):
-        skipped = _skipped_bytes(node)
+        skipped = skipped_bytes(node)
         if skipped is not None and results[0] not in outputs:
             below = found.get(node.operands[0], View(node.operands[0], 0))
             found[results[0]] = View(below.root, below.offset + skipped)
     return found
 
 
-def _skipped_bytes(node: Node) -> int | None:
+def find_parts(graph: Graph, views: Mapping[Value, View]) -> Mapping[Value, View]:
+    """The values of a graph of known sizes that could be made inside what they are joined to.
+
+    %0 = mul(..)  %1 = exp(..)  %2 = concatenate(%0, %1) [axis=0]
+      ->  %0 is the beginning of %2, and %1 its end
+    """
+    found: dict[Value, View] = {}
+    outputs = set(graph.outputs)
+    # Backwards: a whole may be a part of a larger one.
+    for node, (whole, *_) in zip(reversed(graph.nodes), reversed(graph.results), strict=True):
+        if node.op.name != "concatenate" or whole in outputs:
+            continue
+        axis: int = node.attr("axis")
+        if any(size != 1 for size in whole.shape[:axis]):
+            continue
+        inside = found.get(whole, View(whole, 0))
+        at = inside.offset
+        for operand in node.operands:
+            made = views[operand].root if operand in views else operand
+            size = value_bytes(operand)
+            free = made.node is not None and made not in outputs and made not in found
+            if free and value_bytes(made) == size and at % ALIGNMENT == 0:
+                found[made] = View(inside.root, at)
+            at += size
+    return found
+
+
+def value_bytes(value: Value) -> int:
+    """The bytes of a value whose sizes are known."""
+    size = value.dtype.bytes
+    for one in static_shape(value.shape, "planning memory"):
+        size *= one
+    return size
+
+
+def skipped_bytes(node: Node) -> int | None:
     """The bytes of the operand before the first of the result, or None if it is no view."""
     if node.op.name == "reshape":
         return 0

@@ -28,7 +28,7 @@ def matmul(x1: Operand, x2: Operand, /, *, dtype: Any = None) -> Tensor:
     >>> from pellucid.tensor.state import as_tensor
     >>> print(matmul(as_tensor([[1.0, 2.0]]), as_tensor([[3.0], [4.0]])))
     [[11.]]
-    >>> many = as_tensor([[100, 100]], dtype="int8")
+    >>> many = as_tensor([[100, 100]]).astype("int8")
     >>> print(matmul(many, many.T, dtype="int32"), matmul(many, many.T))
     [[20000]] [[32]]
     """

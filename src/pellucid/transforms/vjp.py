@@ -1,9 +1,9 @@
 """How do the inputs bear on the outputs? Reverse mode: one sweep from the outputs to the inputs.
 
 The sweep visits nodes last to first and emits only what is asked for: the shares of operands that
-change with `wrt`. The shares of one value are added in the order in which they appear: the
-cotangent given for it, then those of its consumers, the last consumer first, and within one
-consumer operand by operand from the left. That order is part of what a gradient's bits depend on.
+change with `wrt`. The shares of one value appear in this order: the cotangent given for it, then
+those of its consumers, the last consumer first, and within one consumer operand by operand from the
+left. `shares.py` says how they are added up. Both are part of what a gradient's bits depend on.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from pellucid.ir.build import Builder, building, current_builder
 from pellucid.ir.graph import Graph, Node, Value
 from pellucid.ir.rewrite import copy_node, prune
 from pellucid.ops.define import Composed, Custom, Multilinear, NoDerivative, One, Pointwise
-from pellucid.ops.elementwise import add, mul, neg
+from pellucid.ops.elementwise import mul, neg
 from pellucid.transforms.jvp import total_by_value
+from pellucid.transforms.shares import Shares
 from pellucid.transforms.tangent import (
     card,
     composition,
@@ -76,22 +77,26 @@ def pull_back(
     New nodes carry the source of the forward node that they come from.
     """
     moving = dependents(graph, wrt)
-    shares = {v: g for v, g in cotangents.items() if g is not None and v in moving}
+    shares: dict[Value, Shares] = {}
+    for value, given in cotangents.items():
+        if given is not None and value in moving:
+            shares[value] = Shares(given)
     builder = current_builder()
     outer = builder.source
     for node, results in zip(reversed(graph.nodes), reversed(graph.results), strict=True):
-        cotangent = next((shares[value] for value in results if value in shares), None)
+        found = next((shares[value] for value in results if value in shares), None)
         wanted = [is_floating(value) and value in moving for value in node.operands]
-        if cotangent is None or not any(wanted):
+        if found is None or not any(wanted):
             continue
         builder.source = node.source or outer
+        cotangent = found.total()
         operands = tuple(env[value] for value in node.operands)
-        found = _shares(node, cotangent, env[results[0]], operands, wanted)
-        for value, share in zip(node.operands, found, strict=True):
+        parts = _shares(node, cotangent, env[results[0]], operands, wanted)
+        for value, share in zip(node.operands, parts, strict=True):
             if share is not None:
-                shares[value] = add(shares[value], share) if value in shares else share
+                shares.setdefault(value, Shares()).take(share)
     builder.source = outer
-    return [shares.get(value) for value in wrt]
+    return [shares[value].total() if value in shares else None for value in wrt]
 
 
 def _shares(

@@ -30,6 +30,7 @@ from pellucid.engines.llvm.product import Place, define_product
 from pellucid.engines.llvm.target import AVX2, AVX512, AVX512_VNNI, ISAS, SSE2, Isa, host_isa
 from pellucid.engines.llvm.text import Function, Module
 from pellucid.engines.llvm.tiling import (
+    KEPT,
     Param,
     ProductSpec,
     Strides,
@@ -90,6 +91,18 @@ def call(code, isa, arrays, sizes, made):
     for task in reversed(range(made.tasks)):
         KERNEL(code["product"])(*addresses, task, task + 1, context.ctypes.data)
     assert context[2] <= made.scratch_bytes <= memory.size - 64
+
+
+@pytest.mark.parametrize("isa", [AVX2, AVX512])
+@pytest.mark.parametrize(("m", "n", "k"), [(3136, 256, 2305), (50, 2000, 1537), (12544, 128, 1153)])
+def test_running_totals_stay_near_where_rows_are_not_packed(isa, m, n, k):
+    spec = ProductSpec(float32, (), m, n, k, *(Strides((), s, 1) for s in (k, n, n)))
+    tiling = choose_tiling(spec, isa)
+    assert not tiling.pack_lhs
+    made = static_cut(spec, tiling)
+    panel = 512 * tiling.columns
+    one_group = made.block * made.group * tiling.rows * tiling.columns
+    assert made.scratch_bytes <= 4 * (panel + max(KEPT, one_group)) + 128
 
 
 def multiply(lhs, rhs, isa=HOST, tiling=None, out=None):

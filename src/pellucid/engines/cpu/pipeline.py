@@ -42,8 +42,9 @@ from pellucid.ir.graph import Graph, Node, TensorType, Type, Value
 from pellucid.ir.record import add_stage, is_recording, unheard
 from pellucid.ops.define import Op
 from pellucid.ops.movement import reshape
-from pellucid.passes.memory import Copy, MemoryPlan, Place, plan_memory, value_bytes
+from pellucid.passes.memory import Copy, MemoryPlan, Place, plan_memory
 from pellucid.passes.pipeline import optimize
+from pellucid.passes.views import value_bytes
 
 
 class CpuEngine:
@@ -194,39 +195,37 @@ class _Assembly:
 
     def node(self, node: Node, number: int, part: Realisation) -> None:
         """The launches of one node."""
-        results = self.graph.results[number]
+        values = {"operand": node.operands, "result": self.graph.results[number]}
         first = len(self.constants)
         self.constants += part.constants
 
         def base_of(argument: Argument) -> tuple[int, int]:
-            match argument.kind:
-                case "operand":
-                    base, offset = self.base(self.plan.places[node.operands[argument.index]])
-                    return base, offset + argument.offset
-                case "result":
-                    base, offset = self.base(self.plan.places[results[argument.index]])
-                    return base, offset + argument.offset
-                case "temporary":
-                    base, offset = self.base(self.plan.temporaries[number][argument.index])
-                    return base, offset + argument.offset
-                case "constant":
-                    return self.arena + 1 + first + argument.index, 0
+            if argument.kind == "constant":
+                return self.arena + 1 + first + argument.index, 0
+            if argument.kind == "temporary":
+                place = self.plan.temporaries[number][argument.index]
+            else:
+                place = self.plan.places[values[argument.kind][argument.index]]
+            base, offset = self.base(place)
+            return base, offset + argument.offset
 
         def bytes_of(argument: Argument) -> int:
-            match argument.kind:
-                case "operand":
-                    return value_bytes(node.operands[argument.index])
-                case "result":
-                    return value_bytes(results[argument.index])
-                case "temporary":
-                    return part.temporaries[argument.index]
-                case "constant":
-                    return len(part.constants[argument.index])
+            if argument.kind == "constant":
+                return len(part.constants[argument.index])
+            if argument.kind == "temporary":
+                return part.temporaries[argument.index]
+            return value_bytes(values[argument.kind][argument.index])
 
         for call in part.calls:
+            bases = tuple(map(base_of, call.arguments))
             # A value that stands for two operands is read once.
-            each = {(one.kind, base_of(one)): bytes_of(one) for one in call.arguments}
-            self.launch(call, tuple(map(base_of, call.arguments)), node, sum(each.values()))
+            pairs = zip(call.arguments, bases, strict=True)
+            each = {(one.kind, base): bytes_of(one) for one, base in pairs}
+            if node.op.name != "concatenate":
+                self.launch(call, bases, node, sum(each.values()))
+            elif len(set(bases)) > 1:
+                # It copies one operand, which was not made where it belongs.
+                self.launch(call, bases, node, 2 * min(each.values()))
 
     def copy(self, copy: Copy) -> None:
         """The launches that move one value from one place to another."""

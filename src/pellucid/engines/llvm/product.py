@@ -43,6 +43,7 @@ from pellucid.engines.llvm.tables import Loops, fill_table, unravelled
 from pellucid.engines.llvm.text import Function, Module
 from pellucid.engines.llvm.tiling import (
     CHUNK,
+    KEPT,
     SPAN,
     ProductSpec,
     Size,
@@ -169,8 +170,10 @@ class _Kernel:
         self.tiles, self.panels = parts(f, self.m, tiling.rows), parts(f, self.n, tiling.columns)
         self.block, self.group = self._number(tiling.block), self._number(tiling.group)
         # So many groups are done together.
-        width = mul(f, self.group, tiling.columns)
-        self.span = greatest(f, quotient(f, SPAN, width), 1)
+        width, span = mul(f, self.group, tiling.columns), SPAN
+        if not tiling.pack_lhs:
+            span = least(f, SPAN, quotient(f, KEPT, mul(f, self.block, tiling.rows)))
+        self.span = greatest(f, quotient(f, span, width), 1)
         # Even tiles: the first ones have one row of their own more than the others.
         short = sub(f, mul(f, self.tiles, tiling.rows), self.m) if tiling.even else 0
         self.tall = sub(f, self.tiles, short)

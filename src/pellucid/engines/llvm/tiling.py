@@ -24,6 +24,12 @@ CHUNK = 512
 SPAN = 1024
 """Columns whose running totals a thread keeps at once, if one group has not more."""
 
+KEPT = 1 << 16
+"""How many running totals it keeps at once, if one group has not more: they are to stay near.
+
+Where rows are packed for each span there may be more, for packing costs more than far totals.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Param:
@@ -257,7 +263,8 @@ def _launch(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) ->
     tasks = batch * -(-tiles // block) * -(-panels // group)
     products = block * tiling.rows * group * tiling.columns * max(k, 1)
     chunk = chunk_length(k, tiling.fold)
-    kept = min(max(SPAN // (group * tiling.columns), 1) * group, panels)
+    span = SPAN if tiling.pack_lhs else min(SPAN, KEPT // (block * tiling.rows))
+    kept = min(max(span // (group * tiling.columns), 1) * group, panels)
     deep = panel_depth(chunk, tiling)
     counts = (
         deep * tiling.columns,
@@ -383,11 +390,14 @@ def _packs_rhs(spec: ProductSpec) -> bool:
     if (spec.m, spec.n) == (1, 1):
         return False
     # A panel of a long row is a few cache lines in each page: packing gathers them, which pays once
-    # a panel is used by a few tiles of rows.
-    few = isinstance(spec.m, int) and spec.m <= 12
+    # a panel is used by many tiles of rows.
+    few = isinstance(spec.m, int) and spec.m <= _FEW_ROWS
     row = spec.rhs.first * spec.dtype.bytes if isinstance(spec.rhs.first, int) else _SHORT_ROW + 1
     return spec.rhs.second != 1 or not (few or row <= _SHORT_ROW)
 
+
+_FEW_ROWS = 512
+"""Rows of lhs up to which panels of rhs are read where they lie, however long its rows are."""
 
 _SHORT_ROW = 2048
 """Bytes from one k of rhs to the next up to which its panels are read where they lie."""

@@ -253,9 +253,12 @@ class Writer:
         """The name of the element of `value` at a place; writes the lines it takes."""
         if where == self.position and sizes_of(value) == self.shape:
             where = self.place  # one spelling, so that it is known when asked again
-        key = (value, where)
+        return self.once((value, where), lambda: self._answer(value, where))
+
+    def once(self, key: Hashable, make: Callable[[], str]) -> str:
+        """The name that `make` gives; the same name for the same key."""
         if key not in self._known:
-            self._known[key] = self._answer(value, where)
+            self._known[key] = make()
         return self._known[key]
 
     def let(self, dtype: DType, expression: Expression) -> str:

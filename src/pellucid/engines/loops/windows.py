@@ -55,6 +55,10 @@ class Asking(Protocol):
         """A place as one index an axis."""
         ...
 
+    def once(self, key: Hashable, make: Callable[[], str]) -> str:
+        """The name that `make` gives; the same name for the same key."""
+        ...
+
     def reduction(self, key: Hashable, rows: tuple[Axis, ...]) -> list[Accumulator]:
         """The results of a reduction."""
         ...
@@ -160,10 +164,15 @@ def _sent(writer: Asking, node: Node, place: Place, turn: Place, reach: Sizes) -
 
 
 def _largest(writer: Asking, node: Node, place: Place, dtype: DType) -> str:
+    """The maximum of a window, found once for it and for its place."""
+
     def element(at: Place) -> str:
         return _held(writer, node, place, at, _least(dtype))
 
-    return _chain(writer, node, place, "max", dtype, element)
+    def made() -> str:
+        return _chain(writer, node, place, "max", dtype, element)
+
+    return writer.once(("largest", node.operands, node.attrs, place), made)
 
 
 def _chain(
