@@ -59,36 +59,27 @@ class Writer(nn.Module):
     def __init__(self, s: Sizes) -> None:
         self.s = s
         self.model = transformers.LanguageModel(s)
-        kept = np.zeros((s.heads, s.context, s.head), np.float32)
-        self.kept = [(pe.Buffer(kept), pe.Buffer(kept)) for _ in range(s.layers)]
+        self.kept = [nn.KVCache(1, s.context, heads=s.heads, size=s.head) for _ in range(s.layers)]
         self.token, self.at = pe.Buffer(np.int64(FIRST)), pe.Buffer(np.int64(0))
 
     def begin(self) -> None:
         """Go back to the first token. What is kept is not looked at before it is replaced."""
         self.token.assign(FIRST)
         self.at.assign(0)
+        for kept in self.kept:
+            kept.reset()
 
     def forward(self) -> Any:
         """The token that follows."""
         model, at = self.model, self.at
         x = (model.tokens(self.token) + pe.take(model.positions, at, axis=0)).reshape((1, 1, -1))
         for block, kept in zip(model.blocks.blocks, self.kept, strict=True):
-            x = x + self.look_back(block.attention.layers, block.first(x), *kept)
+            x = x + block.attention(block.first(x), cache=kept)
             x = x + block.down(block.up(block.second(x)))
         token = pe.argmax(model.output(model.norm(x)).reshape((-1,)))
         self.token.assign(token)
         self.at.assign(at + 1)
         return token
-
-    def look_back(self, layers: Any, x: Any, keys: Any, values: Any) -> Any:
-        """Attention of the newest place to all places so far."""
-        query, key, value = (
-            layers[name](x).reshape((self.s.heads, 1, -1)) for name in ("query", "key", "value")
-        )
-        for cell, new in ((keys, key), (values, value)):
-            cell.assign(pe.dynamic_update_slice(cell, new, (0, self.at, 0)))
-        seen = nn.attention(query, keys, values, lengths=self.at + 1)
-        return layers["output"](seen.reshape((1, 1, -1)))
 
 
 def in_pellucid(s: Sizes) -> Work:

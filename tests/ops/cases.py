@@ -537,7 +537,13 @@ def _attentions(name: str) -> list[Case]:
                 ends = [np.asarray([3, 2][: shapes[0][0]], np.int32)] if lengths else []
                 attrs = {"scale": 0.7, "causal": causal, "mask": mask is not None}
                 every = {**attrs, "lengths": lengths}
-                made.append(Case(REGISTRY[name], (*operands, *ends), every))
+                first = (causal, lengths, causal and not lengths, lengths)
+                lying = [*operands]
+                if name == "attention":
+                    every["heads_first"] = first
+                    for at in range(3):
+                        lying[at] = operands[at].swapaxes(1, 2) if first[at] else operands[at]
+                made.append(Case(REGISTRY[name], (*lying, *ends), every))
     return made
 
 

@@ -28,6 +28,7 @@ from pellucid.ir.check import check
 from pellucid.ir.graph import Graph, TensorType, Value
 from pellucid.ir.text import print_graph
 from pellucid.ops import REGISTRY
+from pellucid.ops.attention import USUAL, attention
 from pellucid.ops.contract import dot_general
 from pellucid.ops.elementwise import (
     add,
@@ -189,7 +190,26 @@ MOVEMENTS = (
         lambda x, y: transpose(dot(x, y, (2,), (0,)), permutation=(2, 0, 1)),
         lambda x, y: dot(y, x, (0,), (2,)),
     ),
+    Example(
+        "attention_of_turned",
+        lambda x, y: attend(transpose(heads(y), permutation=(0, 2, 1, 3))),
+        lambda x, y: attend(heads(y), (True, True, True, False)),
+    ),
+    Example(
+        "turned_attention",
+        lambda x, y: transpose(attend(heads(y)), permutation=(0, 2, 1, 3)),
+        lambda x, y: attend(heads(y), (False, False, False, True)),
+    ),
 )  # fmt: skip
+
+
+def heads(y: Value) -> Value:
+    return reshape(cast(y, dtype=float32), shape=(1, 3, 2, 2))
+
+
+def attend(x: Value, heads_first: tuple[bool, bool, bool, bool] = USUAL) -> Value:
+    attrs = {"causal": True, "lengths": False, "mask": False, "scale": 0.5}
+    return attention(x, x, x, heads_first=heads_first, **attrs)
 
 
 def total(x: Value) -> Value:

@@ -37,6 +37,7 @@ from pellucid.nn.convolutions import (
     Conv3DTranspose,
 )
 from pellucid.nn.embedding import Embedding
+from pellucid.nn.kv_cache import KVCache
 from pellucid.nn.layers import Dense, Dropout, Flatten, Sequential
 from pellucid.nn.module import Module, merge, split
 from pellucid.nn.norms import BatchNorm, GroupNorm, LayerNorm, RMSNorm
@@ -77,6 +78,7 @@ __all__ = [
     "GlobalAvgPool",
     "GlobalMaxPool",
     "GroupNorm",
+    "KVCache",
     "LSTMCell",
     "LayerNorm",
     "MaxPool1D",

@@ -10,8 +10,10 @@ from pellucid.core.error import OpShapeError, StateError
 from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
 from pellucid.nn.initializers import Initializer, find_initializer
+from pellucid.nn.kv_cache import KVCache
 from pellucid.nn.layers import Dense, Dropout
 from pellucid.nn.module import Module
+from pellucid.ops.attention import USUAL
 from pellucid.ops.attention import attention as attention_op
 from pellucid.tensor import arithmetic as pe
 from pellucid.tensor.arithmetic import astype, broadcast_shapes, same_dtype
@@ -73,6 +75,7 @@ def attention(
         laid_out.append(reshape(ends, (ends.size,)))
     attrs = {
         "causal": causal,
+        "heads_first": USUAL,
         "lengths": lengths is not None,
         "mask": mask is not None,
         "scale": 1.0 / math.sqrt(max(rows.shape[-1], 1)) if scale is None else float(scale),
@@ -89,7 +92,8 @@ class MultiHeadAttention(Module):
     self-attention; `forward(query, key, value)` looks at another sequence, the value being the key
     if not given. Masks are true where a position may be looked at: `padding` (batch, columns),
     `mask` anything that broadcasts against (batch, heads, rows, columns); `causal` hides what comes
-    later. `dropout` acts on the output.
+    later. `dropout` acts on the output. With a `cache` (of `cache(batch, length)`) the input is the
+    next places of a sequence, which look at all before them and at themselves.
 
     >>> from pellucid import zeros
     >>> MultiHeadAttention(2)(zeros((3, 5, 8)), causal=True).shape
@@ -144,6 +148,7 @@ class MultiHeadAttention(Module):
         padding: Operand | None = None,
         mask: Operand | None = None,
         causal: bool = False,
+        cache: KVCache | None = None,
     ) -> Tensor:
         """query of shape (batch, rows, features) to the same shape."""
         rows = as_tensor(query)
@@ -156,24 +161,64 @@ class MultiHeadAttention(Module):
             self.build(rows.shape[-1])
         columns = rows if key is None else as_tensor(key)
         values = columns if value is None else as_tensor(value)
-        heads = [
+        queries, keys, values = (
             self._split(self.layers[name](one))
             for name, one in (("query", rows), ("key", columns), ("value", values))
-        ]
+        )
         shown = _both(padding, mask)
-        found = attention(heads[0], heads[1], heads[2], mask=shown, causal=causal)
+        if cache is None:
+            found = attention(
+                *map(_heads_first, (queries, keys, values)), mask=shown, causal=causal
+            )
+        else:
+            self._require_self_attention(key, value)
+            found = self._look_back(queries, keys, values, shown, cache)
         return self.dropout(self.layers["output"](self._joined(found)))
 
+    def cache(self, batch: int, length: int) -> KVCache:
+        """Room for keys and values of `length` places; the layer must have been called before."""
+        if not self.layers:
+            raise StateError(
+                "MultiHeadAttention: expected a layer that was called, whose sizes are known"
+                f"{at_line(user_source())}"
+            )
+        width = self.layers["key"].units
+        size = width // self.heads
+        return KVCache(batch, length, heads=self.heads, size=size, dtype=self.dtype)
+
+    def _require_self_attention(self, key: Operand | None, value: Operand | None) -> None:
+        if key is not None or value is not None:
+            raise StateError(
+                "MultiHeadAttention: expected no key and value beside a cache, which has them"
+                f"{at_line(user_source())}"
+            )
+
+    def _look_back(
+        self, queries: Tensor, keys: Tensor, values: Tensor, shown: Tensor | None, cache: KVCache
+    ) -> Tensor:
+        """Attention of the next places to all that are kept, themselves included."""
+        cache.append(_heads_first(keys), _heads_first(values))
+        kept = (_heads_first(queries), cache.keys.value, cache.values.value)
+        filled = cache.filled.value
+        found = attention(*kept, mask=shown, causal=True, lengths=filled)
+        if not filled.is_traced:
+            return found
+        return pe.where(pe.less_equal(filled, cache.length), found, math.nan)
+
     def _split(self, x: Tensor) -> Tensor:
-        """(batch, length, width) to (batch, heads, length, size)."""
+        """(batch, length, width) to (batch, length, heads, size)."""
         batch, length, width = x.shape
-        cut = reshape(x, (batch, length, self.heads, width // self.heads))
-        return permute_dims(cut, (0, 2, 1, 3))
+        return reshape(x, (batch, length, self.heads, width // self.heads))
 
     def _joined(self, x: Tensor) -> Tensor:
         """(batch, heads, length, size) to (batch, length, width)."""
         batch, heads, length, size = x.shape
         return reshape(permute_dims(x, (0, 2, 1, 3)), (batch, length, heads * size))
+
+
+def _heads_first(x: Tensor) -> Tensor:
+    """(batch, length, heads, size) to (batch, heads, length, size)."""
+    return permute_dims(x, (0, 2, 1, 3))
 
 
 def _both(padding: Operand | None, mask: Operand | None) -> Tensor | None:

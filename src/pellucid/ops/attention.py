@@ -5,10 +5,11 @@
 `query` is (batch, rows, heads, size), `key` (batch, columns, shared, size) and `value` (batch,
 columns, shared, features), where `shared` divides `heads`: so many query heads in turn look at one
 head of key and value (grouped-query attention; Ainslie et al., EMNLP 2023). The result is (batch,
-rows, heads, features). A row sees a column if `mask` (which broadcasts against (batch, heads, rows,
-columns)) is true there, if the column is one of the first `lengths[batch]`, and, where `causal`, if
-it does not come later than the row: rows and columns begin together, but end together where there
-are lengths. A row that sees nothing gives zeros.
+rows, heads, features). `heads_first` says of query, key, value and result whether heads come second
+instead. A row sees a column if `mask` (which broadcasts against (batch, heads, rows, columns)) is
+true there, if the column is one of the first `lengths[batch]`, and, where `causal`, if it does not
+come later than the row: rows and columns begin together, but end together where there are lengths.
+A row that sees nothing gives zeros.
 
 The order is the op's own, so that no engine has to hold the scores of all rows at once. Scores are
 products as in `dot_general`, times `scale`; e = exp(score - the row's largest), 0 where the row
@@ -57,6 +58,13 @@ from pellucid.ops.elementwise import (
 from pellucid.ops.movement import broadcast, full, iota, reshape, transpose
 from pellucid.ops.parts import concatenate, repeated, slice
 from pellucid.ops.reduce import max_, sum_
+
+HeadsFirst = tuple[bool, bool, bool, bool]
+"""For query, key, value and result: whether heads come before rows or columns."""
+
+USUAL: HeadsFirst = (False, False, False, False)
+HEADS_AND_ROWS = (0, 2, 1, 3)
+"""What exchanges these axes."""
 
 MOST_ROWS = 84
 """Rows whose scores are held at once, unless there are very many columns."""
@@ -139,9 +147,21 @@ def _require_mask(name: str, mask: TensorType, shape: Shape) -> None:
         )
 
 
-def _infer(*types: TensorType, scale: float, causal: bool, mask: bool, lengths: bool) -> TensorType:
-    sizes = _require("attention", types, mask, lengths)
-    return TensorType(types[0].dtype, (*types[0].shape[:3], sizes.features))
+def heads_exchanged(shape: Shape, first: bool) -> Shape:
+    """A shape with its second and third axes exchanged, where heads come first."""
+    return (shape[0], shape[2], shape[1], *shape[3:]) if first and len(shape) == 4 else shape
+
+
+def _infer(
+    *types: TensorType, scale: float, causal: bool, mask: bool, lengths: bool,
+    heads_first: HeadsFirst,
+) -> TensorType:  # fmt: skip
+    turns = (*heads_first[:3], *(False for _ in types[3:]))
+    pairs = zip(types, turns, strict=False)
+    usual = tuple(TensorType(t.dtype, heads_exchanged(t.shape, first)) for t, first in pairs)
+    sizes = _require("attention", usual, mask, lengths)
+    shape = (*usual[0].shape[:3], sizes.features)
+    return TensorType(types[0].dtype, heads_exchanged(shape, heads_first[3]))
 
 
 def _gradient_infer(
@@ -166,8 +186,10 @@ def _gradient_infer(
 
 def _reference(
     query: Array, key: Array, value: Array, *rest: Array, scale: float, causal: bool, mask: bool,
-    lengths: bool,
+    lengths: bool, heads_first: HeadsFirst,
 ) -> Array:  # fmt: skip
+    pairs = zip((query, key, value), heads_first[:3], strict=True)
+    query, key, value = (x.swapaxes(1, 2) if first else x for x, first in pairs)
     weights, total, seen = _weights(query, key, rest, scale, causal, mask, lengths)
     found = np.zeros((*query.shape[:3], value.shape[3]), query.dtype)
     for batch, row, head in np.ndindex(*query.shape[:3]):
@@ -175,7 +197,7 @@ def _reference(
         last = seen[batch, row]
         mine = weights[batch, head, row, :last] @ value[batch, :last, shared]
         found[batch, row, head] = mine / (total[batch, head, row] or 1.0)
-    return found
+    return found.swapaxes(1, 2) if heads_first[3] else found
 
 
 def _gradient_reference(
@@ -291,11 +313,21 @@ def _spread(mask: Value, shape: Shape, n: Sizes) -> Value:
     return broadcast(turned, shape=shape, axes=(0, 1, 2, 3, 4))
 
 
-def _attention_parts(query: Value, key: Value, value: Value, *rest: Value, **attrs: Any) -> Value:
+def _turned(x: Value, first: bool) -> Value:
+    """x with heads and rows exchanged, where heads come first; or back again."""
+    return transpose(x, permutation=HEADS_AND_ROWS) if first else x
+
+
+def _attention_parts(
+    query: Value, key: Value, value: Value, *rest: Value, heads_first: HeadsFirst, **attrs: Any
+) -> Value:
+    pairs = zip((query, key, value), heads_first[:3], strict=True)
+    query, key, value = (_turned(x, first) for x, first in pairs)
     one = _scored(query, key, value, rest, **attrs)
     found = dot_general(one.weights, value, contract=((4,), (1,)), batch=((0, 1), (0, 2)))
     turned = transpose(found, permutation=(0, 2, 1, 3, 4))
-    return reshape(turned, shape=(*query.shape[:3], one.sizes.features))
+    whole = reshape(turned, shape=(*query.shape[:3], one.sizes.features))
+    return _turned(whole, heads_first[3])
 
 
 def _gradient_parts(
@@ -322,8 +354,13 @@ def _gradient_parts(
 def _attention_vjp(
     g: Value, y: Value, operands: tuple[Value, ...], attrs: dict[str, Any]
 ) -> tuple[Value | None, ...]:
-    packed = attention_gradient(*operands[:3], g, *operands[3:], **attrs)
-    return (*_unpacked(packed, operands[:3]), *(None for _ in operands[3:]))
+    heads_first: HeadsFirst = attrs["heads_first"]
+    pairs = zip((*operands[:3], g), heads_first, strict=True)
+    query, key, value, g = (_turned(x, first) for x, first in pairs)
+    others = {name: attr for name, attr in attrs.items() if name != "heads_first"}
+    packed = attention_gradient(query, key, value, g, *operands[3:], **others)
+    shares = zip(_unpacked(packed, (query, key, value)), heads_first[:3], strict=True)
+    return (*(_turned(x, first) for x, first in shares), *(None for _ in operands[3:]))
 
 
 def _unpacked(packed: Value, like: tuple[Value, ...]) -> list[Value]:
@@ -381,7 +418,8 @@ def _cost(products: int) -> Any:
     def cost(
         operands: tuple[TensorType, ...], results: tuple[TensorType, ...], **attrs: Any
     ) -> Cost:
-        query, key, value = (type.shape for type in operands[:3])
+        pairs = zip(operands, attrs.get("heads_first", USUAL)[:3], strict=False)
+        query, key, value = (heads_exchanged(type.shape, first) for type, first in pairs)
         pairs = product(query[:3]) * key[1]
         widths = query[3] * (products - products // 2) + value[3] * (products // 2)
         moved = moved_bytes(operands) + moved_bytes(results)

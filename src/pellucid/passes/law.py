@@ -43,7 +43,9 @@ class Law:
 
     def apply(self, node: Node, operands: tuple[Value, ...], only_user: bool) -> Value | None:
         """What replaces the node, or None where the law does not apply."""
-        if operands[-1].dtype not in self.on or (self.once and not only_user):
+        if len(operands) != len(self.operands) or operands[-1].dtype not in self.on:
+            return None
+        if self.once and not only_user:
             return None
         if not all(fits(value) for fits, value in zip(self.operands, operands, strict=True)):
             return None

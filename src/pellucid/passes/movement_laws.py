@@ -6,6 +6,7 @@ from typing import Any
 
 from pellucid.core.shape import Axes, Shape
 from pellucid.ir.graph import Node, Value
+from pellucid.ops.attention import HEADS_AND_ROWS, attention
 from pellucid.ops.contract import dot_general, free_axes
 from pellucid.ops.define import lookup
 from pellucid.ops.movement import broadcast, reshape, transpose
@@ -130,6 +131,40 @@ def turned_product(node: Node, product: Value) -> Value | None:
         return None
     pairs = {**dict(dot.attrs), "contract": contract[::-1], "batch": batch[::-1]}
     return dot_general(rhs, lhs, **pairs)
+
+
+@law("attention", ANY, ANY, ANY)
+@law("attention", ANY, ANY, ANY, ANY)
+@law("attention", ANY, ANY, ANY, ANY, ANY)
+def attention_of_turned(node: Node, *operands: Value) -> Value | None:
+    """attention(transpose(x), ..) = attention(x, ..) with its heads first, or no longer"""
+    first = list(node.attr("heads_first"))
+    turned = [at for at in range(3) if _exchanges_heads(operands[at])]
+    if not turned:
+        return None
+    found = list(operands)
+    for at in turned:
+        first[at] = not first[at]
+        found[at] = producer(operands[at]).operands[0]
+    return attention(*found, **{**dict(node.attrs), "heads_first": tuple(first)})
+
+
+@law("transpose", made_by("attention"), once=True)
+def turned_attention(node: Node, found: Value) -> Value | None:
+    """transpose(attention(..)) = attention(..) with the result's heads first, or no longer"""
+    if node.attr("permutation") != HEADS_AND_ROWS:
+        return None
+    inner = producer(found)
+    *others, last = inner.attr("heads_first")
+    attrs = {**dict(inner.attrs), "heads_first": (*others, not last)}
+    return attention(*inner.operands, **attrs)
+
+
+def _exchanges_heads(value: Value) -> bool:
+    node = value.node
+    return (
+        node is not None and node.op is transpose and (node.attr("permutation") == HEADS_AND_ROWS)
+    )
 
 
 def _absorb(node: Node, operands: tuple[Value, Value], side: int) -> Value | None:

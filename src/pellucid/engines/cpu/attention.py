@@ -23,7 +23,7 @@ from pellucid.engines.loops.ir import Kernel, scratch_bytes
 from pellucid.engines.loops.roles import BLOCK, GROUP, has_contraction, orient, sort_loops
 from pellucid.engines.loops.schedule import schedule
 from pellucid.ir.graph import TensorType
-from pellucid.ops.attention import sizes_of
+from pellucid.ops.attention import USUAL, HeadsFirst, heads_exchanged, sizes_of
 
 ATTENTIONS: Final = ("attention", "attention_gradient")
 """The ops that are realised here."""
@@ -42,11 +42,14 @@ def draft_blocks(
     None where there are no rows or no columns: then the result is zeros. `generic` makes its inner
     kernels so that their code suits other sizes.
     """
-    sizes = sizes_of(operands[0].shape, operands[1].shape, operands[2].shape)
+    first: HeadsFirst = attrs.get("heads_first", USUAL)
+    pairs = zip(operands[:3], first[:3], strict=True)
+    sizes = sizes_of(*(heads_exchanged(one.shape, turned) for one, turned in pairs))
     if 0 in (sizes.rows, sizes.columns, sizes.shared, sizes.batch):
         return None
     count = 4 if name == "attention_gradient" else 3
-    lying = list(strides[:count])
+    turns = (*first[:3], False)[:count]
+    lying = [_exchanged(one, turned) for one, turned in zip(strides, turns, strict=False)]
     if attrs["mask"]:
         pairs = zip(operands[count].shape, strides[count], strict=True)
         lying.append(tuple(0 if size == 1 else stride for size, stride in pairs))
@@ -58,9 +61,17 @@ def draft_blocks(
         attrs["causal"],
         attrs["mask"],
         operands[-1].dtype if attrs["lengths"] else None,
+        strides[-1][0] if attrs["lengths"] else 0,
+        first[3],
     )
     draft = draft_gradient if name == "attention_gradient" else draft_attention
     return draft(asked, _finisher(isa, generic), generic)
+
+
+def _exchanged(strides: tuple[int, ...], first: bool) -> tuple[int, ...]:
+    """The strides as (batch, rows, heads, size)."""
+    batch, second, third, last = strides
+    return (batch, third, second, last) if first else strides
 
 
 def _finisher(isa: Isa, generic: bool) -> Finish:

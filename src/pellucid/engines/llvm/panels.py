@@ -188,7 +188,8 @@ class Tile:
     `clamped`: the last rows may be missing, and repeat the last one that exists. `turned`: there is
     one row, and rhs is read where it lies, each column along k; the last columns may be missing.
     `fold`: each element of the panels holds so many k's (see `folded`), and `depth` counts these;
-    `offset`: the sums begin at the row of rhs that follows the last.
+    `offset`: the sums begin at the row of rhs that follows the last. While k is at work, rhs is
+    fetched for the k that lies `ahead` by so many, if by any.
     """
 
     scalar: Type
@@ -201,6 +202,7 @@ class Tile:
     turned: bool = False
     fold: int = 1
     offset: bool = False
+    ahead: int = 0
 
     @property
     def columns(self) -> int:
@@ -327,6 +329,10 @@ def _chain(f: Function, tile: Tile) -> tuple[Value, ...]:
         line = f.gep(rhs, f.mul(k.index, step, nsw=True), tile.scalar)
         across = [f.gep(line, v * tile.lanes, tile.scalar) for v in range(tile.vectors)]
         columns = [f.load(vector, at) for at in across]
+        if tile.ahead:
+            later = f.gep(rhs, f.mul(f.add(k.index, tile.ahead), step, nsw=True), tile.scalar)
+            for v in range(tile.vectors):
+                f.prefetch(f.gep(later, v * tile.lanes, tile.scalar), locality=2)
         sums: list[Value] = []
         for r, at in enumerate(rows):
             one = f.load(tile.scalar, f.gep(at, mul(f, k.index, along), tile.scalar))

@@ -461,7 +461,7 @@ class _Kernel:
         )
         shape = tiling.rows, tiling.vectors, tiling.lanes
         tile = Tile(self.scalar, *shape, row, along, not tiling.even, tiling.turned)
-        tile = replace(tile, fold=tiling.fold, offset=tiling.offset)
+        tile = replace(tile, fold=tiling.fold, offset=tiling.offset, ahead=tiling.ahead)
         define_tile(module, self._tile_name, tile)
 
     def _define_packing(

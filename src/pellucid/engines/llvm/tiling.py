@@ -105,7 +105,7 @@ class Tiling:
     are turned in registers. `tables`: lhs is read where it lies, through tables of rows and k's.
     `beside`: so are vectors of lhs and rhs, which are multiplied lane by lane.
     `fold`: an element of the packed panels holds so many k's (see `folded`). `chain`: a chunk of k
-    is not longer.
+    is not longer. `ahead`: rhs, which one row reads once, is fetched so many k's ahead.
     """
 
     rows: int
@@ -121,6 +121,7 @@ class Tiling:
     beside: bool = False
     fold: int = 1
     chain: int = CHUNK
+    ahead: int = 0
 
     @property
     def offset(self) -> bool:
@@ -173,11 +174,11 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
         tiling = Tiling(
             rows, vectors, lanes, pack_lhs, pack_rhs, even, block, group, turned, tables
         )
-        return replace(tiling, **folding)
+        return replace(tiling, ahead=_ahead(spec, tiling), **folding)
     batch, m, n, k = _extents(spec)
     rows = _even_rows(spec, m, rows)
     tiling = Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, not tables, 1, 1, turned, tables)
-    tiling = replace(tiling, **folding)
+    tiling = replace(tiling, ahead=_ahead(spec, tiling), **folding)
     made = cut(spec.dtype, tiling, batch, m, n, k)
     return replace(tiling, block=made.block, group=made.group)
 
@@ -327,9 +328,24 @@ def _register_tile(spec: ProductSpec, isa: Isa, lanes: int, packed: bool) -> tup
         return (isa.registers - 4, 1)
     if isinstance(spec.m, int) and spec.m < tallest - 1:
         rows = max(1, spec.m)
+        if rows == 1 and not packed and needed > 8:
+            # A wide piece of each row of rhs, which the memory gives faster than many narrow ones.
+            return 1, -(-needed // -(-needed // (isa.registers // 2)))
         room = (8 if not packed else 4) if rows == 1 else (isa.registers - 1) // (rows + 1)
         return rows, max(1, min(room, 8, needed if isinstance(spec.n, int) else room))
     return tallest, widest
+
+
+def _ahead(spec: ProductSpec, tiling: Tiling) -> int:
+    """How many k's ahead rhs is fetched: further where each lies in a page of its own."""
+    if spec.m != 1 or tiling.pack_rhs or tiling.turned or tiling.tables or tiling.lanes == 1:
+        return 0
+    step = spec.rhs.first * spec.dtype.bytes if isinstance(spec.rhs.first, int) else _PAGE
+    return 16 if step <= _PAGE else 32
+
+
+_PAGE = 4096
+"""Bytes of a page of memory."""
 
 
 def _low_tile(spec: ProductSpec, isa: Isa, rows: int, vectors: int) -> tuple[int, int]:

@@ -73,7 +73,8 @@ Finish = Callable[[Kernel, dict[str, int]], Finished]
 class Attention:
     """What is asked for: sizes, how the operands lie, and what is hidden.
 
-    `strides` are those of query, key, value, for a gradient the cotangent, and then the mask.
+    `strides` are those of query, key, value, for a gradient the cotangent, and then the mask, heads
+    third; `length_step` leads from length to length. The result may have its heads second.
     """
 
     dtype: DType
@@ -83,6 +84,8 @@ class Attention:
     causal: bool
     mask: bool
     lengths: DType | None
+    length_step: int
+    heads_first: bool
 
 
 def draft_attention(asked: Attention, finish: Finish, generic: bool = False) -> Blocked:
@@ -149,7 +152,7 @@ class _Draft:
         if self.asked.lengths is not None:
             name = "x5" if self.gradient and self.asked.mask else "x4"
             name = name if self.asked.mask or self.gradient else "x3"
-            steps.append(Read("length", name, Affine((("b", 1),))))
+            steps.append(Read("length", name, Affine((("b", self.asked.length_step),))))
             steps.append(Least("end", (Affine((), self.columns), Affine((("length", 1),)))))
             reach = [Affine((("end", 1),))]
             last = Affine((("r", self.block), ("end", 1)), self.block - self.rows)
@@ -444,7 +447,11 @@ class _Draft:
 
 class _Forward(_Draft):
     def blocked(self) -> Blocked:
-        out = dense((self.batch, self.rows, self.shared * self.groups, self.features))
+        heads = self.shared * self.groups
+        out = dense((self.batch, self.rows, heads, self.features))
+        if self.asked.heads_first:
+            batch, row, head, one = dense((self.batch, heads, self.rows, self.features))
+            out = batch, head, row, one
         values = ("x2", self.shared_at(self.value), self.value)
         target = ("y0", self.query_at(out), out[1])
         body = (
