@@ -79,19 +79,13 @@ class _Chain:
 
     def _vectors(self, lines: Sequence[Value]) -> list[Value]:
         """The elements of each vector of columns, from the lines at one k or at two."""
-        f, type = self.f, I16.with_lanes(self.lanes)
-        found: list[Value] = []
-        for number, mask in enumerate(self.masks):
-            places = [f.gep(line, number * self.lanes, I16) for line in lines]
-            found.append(
-                self._joined(
-                    [
-                        f.load(type, at) if mask is None else f.masked_load(type, at, mask)
-                        for at in places
-                    ]
-                )
-            )
-        return found
+        numbers = range(len(self.masks))
+        return [self._joined([self._load(line, number) for line in lines]) for number in numbers]
+
+    def _load(self, line: Value, number: int) -> Value:
+        f, type, mask = self.f, I16.with_lanes(self.lanes), self.masks[number]
+        at = f.gep(line, number * self.lanes, I16)
+        return f.load(type, at) if mask is None else f.masked_load(type, at, mask)
 
     def _joined(self, parts: Sequence[Value]) -> Value:
         f = self.f
