@@ -141,7 +141,14 @@ def test_a_new_shape_compiles_nothing_when_eager():
 def test_narrow_vectors_give_the_same_bits():
     shapes = ((1, 70, 4, 8), (1, 90, 2, 8), (1, 90, 2, 8))
     arrays = [numbers(*shape) for shape in shapes]
-    attrs = {"causal": True, "mask": False, "lengths": False, "scale": 0.5, "heads_first": USUAL}
+    attrs = {
+        "causal": True,
+        "mask": False,
+        "lengths": False,
+        "scale": 0.5,
+        "heads_first": USUAL,
+        "dropout": 0.0,
+    }
     with building() as builder:
         inputs = [builder.input(TensorType(float32, shape)) for shape in shapes]
         graph = builder.graph([attention(*inputs, **attrs)])
@@ -157,3 +164,34 @@ def test_vmap_is_a_batch():
     for one in range(3):
         wanted = nn.attention(q[one], k, v[one], causal=True)
         assert same_bits(np.asarray(mapped)[one], np.asarray(wanted))
+
+
+def test_dropout_keeps_weights_with_their_probability_and_their_sum_on_average():
+    pe.random.seed(4)
+    q, k = numbers(1, 4, 90, 8), numbers(1, 4, 70, 8)
+    # Of values that are unit vectors, the results are the weights themselves.
+    v = np.broadcast_to(np.eye(70, dtype=np.float32), (1, 4, 70, 70))
+    whole = np.asarray(nn.attention(q, k, v))
+    dropped = np.asarray(nn.attention(q, k, v, dropout=0.25))
+    kept = dropped != 0
+    np.testing.assert_allclose(dropped[kept], whole[kept] / 0.75, rtol=1e-5)
+    assert abs(kept.mean() - 0.75) < 4 * np.sqrt(0.75 * 0.25 / kept.size)
+    assert not np.array_equal(np.asarray(nn.attention(q, k, v, dropout=0.25)), dropped)
+
+
+def test_dropout_is_the_same_eager_and_compiled():
+    q = pe.asarray(numbers(2, 4, 33, 8))
+
+    def step(q: pe.Tensor) -> pe.Tensor:
+        return pe.grad(lambda q: pe.sum(pe.tanh(nn.attention(q, q, q, dropout=0.5))))(q)
+
+    pe.random.seed(4)
+    eager = [np.asarray(step(q)) for _ in range(2)]
+    pe.random.seed(4)
+    jitted = pe.jit(step)
+    assert all(same_bits(np.asarray(jitted(q)), one) for one in eager)
+
+
+def test_bad_dropout_is_named():
+    with pytest.raises(pe.OpTypeError, match=r"dropout from 0 to below 1, got 1\.0"):
+        nn.attention(numbers(3, 4), numbers(3, 4), numbers(3, 4), dropout=1.0)

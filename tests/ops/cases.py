@@ -534,16 +534,18 @@ def _attentions(name: str) -> list[Case]:
             if mask is not None:
                 operands.append(np.random.default_rng(4).random(mask) < 0.7)
             for causal, lengths in ((False, False), (True, False), (True, True)):
+                dropout = 0.4 if causal else 0.0
+                draws = [np.uint64(5), np.uint64(9)] if dropout else []
                 ends = [np.asarray([3, 2][: shapes[0][0]], np.int32)] if lengths else []
                 attrs = {"scale": 0.7, "causal": causal, "mask": mask is not None}
-                every = {**attrs, "lengths": lengths}
+                every = {**attrs, "lengths": lengths, "dropout": dropout}
                 first = (causal, lengths, causal and not lengths, lengths)
                 lying = [*operands]
                 if name == "attention":
                     every["heads_first"] = first
                     for at in range(3):
                         lying[at] = operands[at].swapaxes(1, 2) if first[at] else operands[at]
-                made.append(Case(REGISTRY[name], (*lying, *ends), every))
+                made.append(Case(REGISTRY[name], (*lying, *ends, *draws), every))
     return made
 
 

@@ -208,7 +208,7 @@ def heads(y: Value) -> Value:
 
 
 def attend(x: Value, heads_first: tuple[bool, bool, bool, bool] = USUAL) -> Value:
-    attrs = {"causal": True, "lengths": False, "mask": False, "scale": 0.5}
+    attrs = {"causal": True, "lengths": False, "mask": False, "scale": 0.5, "dropout": 0.0}
     return attention(x, x, x, heads_first=heads_first, **attrs)
 
 

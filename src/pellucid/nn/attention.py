@@ -16,6 +16,7 @@ from pellucid.nn.module import Module
 from pellucid.ops.attention import USUAL
 from pellucid.ops.attention import attention as attention_op
 from pellucid.tensor import arithmetic as pe
+from pellucid.tensor import random
 from pellucid.tensor.arithmetic import astype, broadcast_shapes, same_dtype
 from pellucid.tensor.dispatch import apply
 from pellucid.tensor.shaping import broadcast_to, permute_dims, reshape
@@ -32,6 +33,7 @@ def attention(
     causal: bool = False,
     scale: float | None = None,
     lengths: Operand | None = None,
+    dropout: float = 0.0,
 ) -> Tensor:
     """softmax(query @ key^T * scale) @ value (Vaswani et al., NeurIPS 2017).
 
@@ -45,7 +47,8 @@ def attention(
     columns). `causal` lets row i look at columns up to i. `lengths`, whole numbers that broadcast
     against the axes before the heads, say how many columns count, as in a cache of keys and values
     that is filled step by step; the rows then are the last ones of so many, for `causal`. A row
-    that may look nowhere gives zeros.
+    that may look nowhere gives zeros. `dropout` is the probability with which a weight is set to 0
+    (others are scaled up), by a draw of the default random generator.
 
     The scores of a few rows at a time are all that is held: their number is no matter of memory.
     Narrow floats are computed in float32 and rounded at the end. Raises OpShapeError.
@@ -73,8 +76,11 @@ def attention(
     if lengths is not None:
         ends = broadcast_to(lengths, leading)
         laid_out.append(reshape(ends, (ends.size,)))
+    if dropout:
+        laid_out += random.default_generator.next_draw()
     attrs = {
         "causal": causal,
+        "dropout": float(dropout),
         "heads_first": USUAL,
         "lengths": lengths is not None,
         "mask": mask is not None,

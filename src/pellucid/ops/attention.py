@@ -1,21 +1,24 @@
 """How does a sequence look at another? Scaled-dot-product attention (Vaswani et al., NeurIPS 2017).
 
-    attention(query, key, value, [mask], [lengths])    softmax(query . key * scale) . value
+    attention(query, key, value, [mask], [lengths], [seed, draw])
 
-`query` is (batch, rows, heads, size), `key` (batch, columns, shared, size) and `value` (batch,
-columns, shared, features), where `shared` divides `heads`: so many query heads in turn look at one
-head of key and value (grouped-query attention; Ainslie et al., EMNLP 2023). The result is (batch,
-rows, heads, features). `heads_first` says of query, key, value and result whether heads come second
-instead. A row sees a column if `mask` (which broadcasts against (batch, heads, rows, columns)) is
-true there, if the column is one of the first `lengths[batch]`, and, where `causal`, if it does not
-come later than the row: rows and columns begin together, but end together where there are lengths.
-A row that sees nothing gives zeros.
+is softmax(query . key * scale) . value. `query` is (batch, rows, heads, size), `key` (batch,
+columns, shared, size) and `value` (batch, columns, shared, features), where `shared` divides
+`heads`: so many query heads in turn look at one head of key and value (grouped-query attention;
+Ainslie et al., EMNLP 2023). The result is (batch, rows, heads, features). `heads_first` says of
+query, key, value and result whether heads come second instead. A row sees a column if `mask` (which
+broadcasts against (batch, heads, rows, columns)) is true there, if the column is one of the first
+`lengths[batch]`, and, where `causal`, if it does not come later than the row: rows and columns
+begin together, but end together where there are lengths. A row that sees nothing gives zeros.
 
 The order is the op's own, so that no engine has to hold the scores of all rows at once. Scores are
 products as in `dot_general`, times `scale`; e = exp(score - the row's largest), 0 where the row
 does not look; the sum of a row's e is that of `sum`; the e times the values are added in chunks of
-512 columns, the chunks in order, and divided by the sum at the end. Columns beyond the last one
-that any row of a block (`rows_at_once`) can see take no part at all.
+512 columns, the chunks in order, and divided by the sum at the end. With `dropout` p, an e becomes
+0 with probability p, after it was summed, and is multiplied by 1 / (1 - p) otherwise: it is kept if
+the top 24 of its random bits are less than (1 - p) * 2^24. They are those of `random_bits` for the
+seed and draw, in the shape (batch, heads, rows, columns rounded up to fours). Columns beyond the
+last one that any row of a block (`rows_at_once`) can see take no part at all.
 
 `attention_gradient` takes the cotangent g after the value, and gives those of query, key and value,
 one after the other in row-major order. It makes the weights w = e * (1 / sum) again, and takes
@@ -34,12 +37,12 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.core.dtype import bool_, float32, float64, int32, int64
+from pellucid.core.dtype import bool_, float32, float64, int32, int64, uint32, uint64
 from pellucid.core.error import OpShapeError, OpTypeError
 from pellucid.core.shape import Shape, Size, product, static_shape
 from pellucid.ir.graph import TensorType, Value
 from pellucid.ops.contract import dot_general
-from pellucid.ops.define import Array, Composed, Cost, define, moved_bytes, require_dtype
+from pellucid.ops.define import Array, Composed, Cost, Op, define, moved_bytes, require_dtype
 from pellucid.ops.elementwise import add as plus
 from pellucid.ops.elementwise import (
     cast,
@@ -52,11 +55,13 @@ from pellucid.ops.elementwise import (
     minimum,
     mul,
     select,
+    shift_right,
     stop_gradient,
     sub,
 )
 from pellucid.ops.movement import broadcast, full, iota, reshape, transpose
 from pellucid.ops.parts import concatenate, repeated, slice
+from pellucid.ops.random import random_bits
 from pellucid.ops.reduce import max_, sum_
 
 HeadsFirst = tuple[bool, bool, bool, bool]
@@ -85,6 +90,22 @@ def rows_at_once(rows: int, columns: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Options:
+    """The attributes of both ops, and where the operands stand that come with them."""
+
+    scale: float
+    causal: bool
+    mask: bool
+    lengths: bool
+    dropout: float
+
+    @property
+    def count(self) -> int:
+        """How many operands come after the numbers."""
+        return self.mask + self.lengths + 2 * (self.dropout > 0.0)
+
+
+@dataclass(frozen=True, slots=True)
 class Sizes:
     """The sizes of an attention; `groups` query heads look at each of the `shared` heads."""
 
@@ -104,9 +125,11 @@ def sizes_of(query: Shape, key: Shape, value: Shape) -> Sizes:
     return Sizes(query[0], query[1], key[1], shared, groups, query[3], value[3])
 
 
-def _require(name: str, types: tuple[TensorType, ...], mask: bool, lengths: bool) -> Sizes:
-    if len(types) != 3 + mask + lengths:
-        raise OpTypeError(f"{name}: expected {3 + mask + lengths} operands, got {len(types)}")
+def _require(name: str, types: tuple[TensorType, ...], options: Options) -> Sizes:
+    if len(types) != 3 + options.count:
+        raise OpTypeError(f"{name}: expected {3 + options.count} operands, got {len(types)}")
+    if not 0.0 <= options.dropout < 1.0:
+        raise OpTypeError(f"{name}: expected dropout from 0 to below 1, got {options.dropout}")
     query, key, value = types[:3]
     shapes = ", ".join(one.message() for one in (query, key, value))
     for type in (query, key, value):
@@ -129,12 +152,19 @@ def _require(name: str, types: tuple[TensorType, ...], mask: bool, lengths: bool
             f"got {shapes}"
         )
     sizes = sizes_of(query.shape, key.shape, value.shape)
-    if mask:
-        _require_mask(name, types[3], (sizes.batch, heads, sizes.rows, sizes.columns))
-    if lengths:
-        require_dtype(name, types[-1], (int32, int64))
-        if types[-1].shape != (sizes.batch,):
-            raise OpShapeError(f"{name}: expected lengths ({sizes.batch},), got {types[-1]}")
+    rest = types[3:]
+    if options.mask:
+        _require_mask(name, rest[0], (sizes.batch, heads, sizes.rows, sizes.columns))
+    if options.lengths:
+        lengths = rest[options.mask]
+        require_dtype(name, lengths, (int32, int64))
+        if lengths.shape != (sizes.batch,):
+            raise OpShapeError(f"{name}: expected lengths ({sizes.batch},), got {lengths}")
+    if options.dropout:
+        for type in rest[-2:]:
+            require_dtype(name, type, (uint64,))
+            if type.shape != ():
+                raise OpShapeError(f"{name}: expected a scalar seed and draw, got {type}")
     return sizes
 
 
@@ -152,24 +182,19 @@ def heads_exchanged(shape: Shape, first: bool) -> Shape:
     return (shape[0], shape[2], shape[1], *shape[3:]) if first and len(shape) == 4 else shape
 
 
-def _infer(
-    *types: TensorType, scale: float, causal: bool, mask: bool, lengths: bool,
-    heads_first: HeadsFirst,
-) -> TensorType:  # fmt: skip
+def _infer(*types: TensorType, heads_first: HeadsFirst, **attrs: Any) -> TensorType:
     turns = (*heads_first[:3], *(False for _ in types[3:]))
     pairs = zip(types, turns, strict=False)
     usual = tuple(TensorType(t.dtype, heads_exchanged(t.shape, first)) for t, first in pairs)
-    sizes = _require("attention", usual, mask, lengths)
+    sizes = _require("attention", usual, Options(**attrs))
     shape = (*usual[0].shape[:3], sizes.features)
     return TensorType(types[0].dtype, heads_exchanged(shape, heads_first[3]))
 
 
-def _gradient_infer(
-    *types: TensorType, scale: float, causal: bool, mask: bool, lengths: bool
-) -> TensorType:
+def _gradient_infer(*types: TensorType, **attrs: Any) -> TensorType:
     if len(types) < 4:
         raise OpTypeError(f"attention_gradient: expected 4 operands at least, got {len(types)}")
-    sizes = _require("attention_gradient", (*types[:3], *types[4:]), mask, lengths)
+    sizes = _require("attention_gradient", (*types[:3], *types[4:]), Options(**attrs))
     shape = (*types[0].shape[:3], sizes.features)
     if types[3] != TensorType(types[0].dtype, shape):
         raise OpShapeError(
@@ -185,60 +210,88 @@ def _gradient_infer(
 
 
 def _reference(
-    query: Array, key: Array, value: Array, *rest: Array, scale: float, causal: bool, mask: bool,
-    lengths: bool, heads_first: HeadsFirst,
-) -> Array:  # fmt: skip
+    query: Array, key: Array, value: Array, *rest: Array, heads_first: HeadsFirst, **attrs: Any
+) -> Array:
     pairs = zip((query, key, value), heads_first[:3], strict=True)
     query, key, value = (x.swapaxes(1, 2) if first else x for x, first in pairs)
-    weights, total, seen = _weights(query, key, rest, scale, causal, mask, lengths)
+    one = _weigh(query, key, rest, Options(**attrs))
     found = np.zeros((*query.shape[:3], value.shape[3]), query.dtype)
     for batch, row, head in np.ndindex(*query.shape[:3]):
         shared = head // (query.shape[2] // key.shape[2])
-        last = seen[batch, row]
-        mine = weights[batch, head, row, :last] @ value[batch, :last, shared]
-        found[batch, row, head] = mine / (total[batch, head, row] or 1.0)
+        last = np.s_[: one.reach[batch, row]]
+        kept = (one.raised * one.kept)[batch, head, row, last]
+        mine = kept @ value[batch, last, shared]
+        found[batch, row, head] = mine / (one.total[batch, head, row] or 1.0)
     return found.swapaxes(1, 2) if heads_first[3] else found
 
 
 def _gradient_reference(
-    query: Array, key: Array, value: Array, g: Array, *rest: Array, scale: float, causal: bool,
-    mask: bool, lengths: bool,
-) -> Array:  # fmt: skip
-    weights, total, seen = _weights(query, key, rest, scale, causal, mask, lengths)
+    query: Array, key: Array, value: Array, g: Array, *rest: Array, **attrs: Any
+) -> Array:
+    options = Options(**attrs)
+    one = _weigh(query, key, rest, options)
     shares = [np.zeros(x.shape, query.dtype) for x in (query, key, value)]
     for batch, row, head in np.ndindex(*query.shape[:3]):
         shared = head // (query.shape[2] // key.shape[2])
-        last = np.s_[: seen[batch, row]]
-        w = weights[batch, head, row, last] / (total[batch, head, row] or 1.0)
-        dw = value[batch, last, shared] @ g[batch, row, head]
-        ds = w * (dw - np.sum(w * dw)) * scale
+        last = np.s_[: one.reach[batch, row]]
+        w = one.raised[batch, head, row, last] / (one.total[batch, head, row] or 1.0)
+        kept = one.kept[batch, head, row, last]
+        dw = kept * (value[batch, last, shared] @ g[batch, row, head])
+        ds = w * (dw - np.sum(w * dw)) * options.scale
         shares[0][batch, row, head] = ds @ key[batch, last, shared]
         shares[1][batch, last, shared] += np.outer(ds, query[batch, row, head])
-        shares[2][batch, last, shared] += np.outer(w, g[batch, row, head])
+        shares[2][batch, last, shared] += np.outer(w * kept, g[batch, row, head])
     return np.concatenate([share.reshape(-1) for share in shares])
 
 
-def _weights(
-    query: Array, key: Array, rest: tuple[Array, ...], scale: float, causal: bool, mask: bool,
-    lengths: bool,
-) -> tuple[Array, Array, Array]:  # fmt: skip
-    """exp(score - largest) by (batch, head, row, column), its sums, and the columns in reach."""
+@dataclass(frozen=True, slots=True)
+class _Weighed:
+    """exp(score - largest) by (batch, head, row, column), the sums of rows, what dropout makes of
+    each (a factor), and by (batch, row) the columns in reach.
+    """
+
+    raised: Array
+    total: Array
+    kept: Array
+    reach: Array
+
+
+def _weigh(query: Array, key: Array, rest: tuple[Array, ...], options: Options) -> _Weighed:
     batch, rows, heads, _ = query.shape
     columns = key.shape[1]
     wide = np.repeat(key, heads // max(key.shape[2], 1), axis=2)
-    scores: Array = np.einsum("brhd,bchd->bhrc", query, wide) * scale
-    ends: Array = np.minimum(rest[-1], columns) if lengths else np.full(batch, columns)
-    first: Array = ends - rows if lengths else np.zeros(batch, np.int64)
+    scores: Array = np.einsum("brhd,bchd->bhrc", query, wide) * options.scale
+    ends: Array = np.full(batch, columns)
+    first: Array = np.zeros(batch, np.int64)
+    if options.lengths:
+        ends = np.minimum(rest[options.mask], columns)
+        first = ends - rows
     row, column = np.arange(rows)[:, None], np.arange(columns)[None, :]
     shown: Array = (column < ends[:, None, None])[:, None]
-    if causal:
+    if options.causal:
         shown = shown & (column <= row + first[:, None, None])[:, None]
-    if mask:
+    if options.mask:
         shown = shown & rest[0]
     scores = np.where(shown, scores, -np.inf)
     top: Array = np.max(scores, axis=-1, keepdims=True, initial=-np.inf)
     raised: Array = np.exp(scores - np.where(top == -np.inf, 0.0, top))
-    return raised, raised.sum(axis=-1), _reach(rows, columns, ends, first, causal)
+    kept: Array = np.ones(1)
+    if options.dropout:
+        shape = (batch, heads, rows, drawn_columns(columns))
+        bits = random_bits.reference(rest[-2], rest[-1], shape=shape)[..., :columns] >> 8
+        stays = 1.0 - options.dropout
+        kept = (bits * 2.0**-24 < np.float32(stays)) / stays
+    reach = _reach(rows, columns, ends, first, options.causal)
+    return _Weighed(raised, raised.sum(axis=-1), np.broadcast_to(kept, raised.shape), reach)
+
+
+def drawn_columns(columns: Any) -> Any:
+    """The columns for which random bits are drawn: whole fours.
+
+    >>> drawn_columns(5)
+    8
+    """
+    return -(-columns // 4) * 4
 
 
 def _reach(rows: int, columns: int, ends: Array, first: Array, causal: bool) -> Array:
@@ -256,9 +309,12 @@ def _reach(rows: int, columns: int, ends: Array, first: Array, causal: bool) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """The weights by (batch, shared, rows, groups, columns), and the operands in that shape."""
+    """The weights by (batch, shared, rows, groups, columns), the factors that dropout gives them,
+    if any, and the operands in that shape.
+    """
 
     weights: Value
+    kept: Value | None
     query: Value
     key: Value
     value: Value
@@ -266,14 +322,13 @@ class _Scored:
 
 
 def _scored(
-    query: Value, key: Value, value: Value, rest: tuple[Value, ...], scale: float, causal: bool,
-    mask: bool, lengths: bool,
-) -> _Scored:  # fmt: skip
+    query: Value, key: Value, value: Value, rest: tuple[Value, ...], options: Options
+) -> _Scored:
     n = sizes_of(query.shape, key.shape, value.shape)
     grouped = reshape(query, shape=(n.batch, n.rows, n.shared, n.groups, n.size))
     products = dot_general(grouped, key, contract=((4,), (3,)), batch=((0, 2), (0, 2)))
-    scores = mul(products, full(products.shape, scale, products.dtype))
-    shown = _shown(scores.shape, n, rest, causal, mask, lengths)
+    scores = mul(products, full(products.shape, options.scale, products.dtype))
+    shown = _shown(scores.shape, n, rest, options)
     scores = select(shown, scores, full(scores.shape, -1e30, scores.dtype))
     top = broadcast(stop_gradient(max_(scores, axes=(4,))), shape=scores.shape, axes=(0, 1, 2, 3))
     raised = select(shown, exp(sub(scores, top)), full(scores.shape, 0.0, scores.dtype))
@@ -281,25 +336,40 @@ def _scored(
     one = full(total.shape, 1.0, total.dtype)
     total = select(equal(total, full(total.shape, 0.0, total.dtype)), one, total)
     weights = div(raised, broadcast(total, shape=scores.shape, axes=(0, 1, 2, 3)))
-    return _Scored(weights, grouped, key, value, n)
+    kept = _kept(n, rest, options, weights) if options.dropout else None
+    return _Scored(weights, kept, grouped, key, value, n)
 
 
-def _shown(
-    shape: Shape, n: Sizes, rest: tuple[Value, ...], causal: bool, mask: bool, lengths: bool
-) -> Value:
+def _kept(n: Sizes, rest: tuple[Value, ...], options: Options, weights: Value) -> Value:
+    """1 / (1 - dropout) where a weight is kept, 0 elsewhere."""
+    heads = n.shared * n.groups
+    shape = (n.batch, heads, n.rows, drawn_columns(n.columns))
+    bits = random_bits(rest[-2], rest[-1], shape=shape)
+    stop = (n.batch, heads, n.rows, n.columns)
+    bits = slice(bits, start=(0, 0, 0, 0), stop=stop, strides=(1, 1, 1, 1))
+    top = shift_right(bits, full(stop, 8, uint32))
+    unit = mul(cast(top, dtype=float32), full(stop, 2.0**-24, float32))
+    stays = less(unit, full(stop, 1.0 - options.dropout, float32))
+    apart = reshape(stays, shape=(n.batch, n.shared, n.groups, n.rows, n.columns))
+    turned = transpose(apart, permutation=(0, 1, 3, 2, 4))
+    some = full(weights.shape, 1.0 / (1.0 - options.dropout), weights.dtype)
+    return select(turned, some, full(weights.shape, 0.0, weights.dtype))
+
+
+def _shown(shape: Shape, n: Sizes, rest: tuple[Value, ...], options: Options) -> Value:
     """Which row sees which column, by (batch, shared, rows, groups, columns)."""
     row, column = (iota(shape=shape, axis=axis, dtype=int64) for axis in (2, 4))
     shown = full(shape, True, bool_)
     last = row
-    if lengths:
+    if options.lengths:
         rows, columns = static_shape((n.rows, n.columns), "an attention with lengths")
-        given = broadcast(cast(rest[-1], dtype=int64), shape=shape, axes=(0,))
+        given = broadcast(cast(rest[options.mask], dtype=int64), shape=shape, axes=(0,))
         ends = minimum(given, full(shape, columns, int64))
         shown = less(column, ends)
         last = plus(row, sub(ends, full(shape, rows, int64)))
-    if causal:
+    if options.causal:
         shown = logical_and(shown, less_equal(column, last))
-    if mask:
+    if options.mask:
         shown = logical_and(shown, _spread(rest[0], shape, n))
     return shown
 
@@ -323,8 +393,9 @@ def _attention_parts(
 ) -> Value:
     pairs = zip((query, key, value), heads_first[:3], strict=True)
     query, key, value = (_turned(x, first) for x, first in pairs)
-    one = _scored(query, key, value, rest, **attrs)
-    found = dot_general(one.weights, value, contract=((4,), (1,)), batch=((0, 1), (0, 2)))
+    one = _scored(query, key, value, rest, Options(**attrs))
+    weights = one.weights if one.kept is None else mul(one.weights, one.kept)
+    found = dot_general(weights, value, contract=((4,), (1,)), batch=((0, 1), (0, 2)))
     turned = transpose(found, permutation=(0, 2, 1, 3, 4))
     whole = reshape(turned, shape=(*query.shape[:3], one.sizes.features))
     return _turned(whole, heads_first[3])
@@ -333,16 +404,19 @@ def _attention_parts(
 def _gradient_parts(
     query: Value, key: Value, value: Value, g: Value, *rest: Value, **attrs: Any
 ) -> Value:
-    one = _scored(query, key, value, rest, **attrs)
+    one = _scored(query, key, value, rest, Options(**attrs))
     n = one.sizes
     cotangent = reshape(g, shape=(n.batch, n.rows, n.shared, n.groups, n.features))
     dw = dot_general(cotangent, value, contract=((4,), (3,)), batch=((0, 2), (0, 2)))
+    dropped = one.weights
+    if one.kept is not None:
+        dw, dropped = mul(dw, one.kept), mul(one.weights, one.kept)
     mean = sum_(mul(one.weights, dw), axes=(4,))
     less_mean = sub(dw, broadcast(mean, shape=dw.shape, axes=(0, 1, 2, 3)))
     ds = mul(mul(one.weights, less_mean), full(dw.shape, attrs["scale"], dw.dtype))
     dq = dot_general(ds, key, contract=((4,), (1,)), batch=((0, 1), (0, 2)))
     dk = dot_general(ds, one.query, contract=((2, 3), (1, 3)), batch=((0, 1), (0, 2)))
-    dv = dot_general(one.weights, cotangent, contract=((2, 3), (1, 3)), batch=((0, 1), (0, 2)))
+    dv = dot_general(dropped, cotangent, contract=((2, 3), (1, 3)), batch=((0, 1), (0, 2)))
     shares = (
         transpose(dq, permutation=(0, 2, 1, 3, 4)),
         transpose(dk, permutation=(0, 2, 1, 3)),
@@ -393,9 +467,34 @@ def _prepared(
     return tuple(map(_merged, each))
 
 
+def _one_by_one(
+    op: Op, operands: tuple[Value, ...], mapped: tuple[bool, ...], attrs: dict[str, Any]
+) -> Value:
+    """Each example by itself: what dropout draws for one depends on its places alone."""
+    found: list[Value] = []
+    (count,) = static_shape(
+        (next(v.shape[0] for v, m in zip(operands, mapped, strict=True) if m),), "batching dropout"
+    )
+    for at in range(count):
+        one = op(
+            *(_example(v, at) if m else v for v, m in zip(operands, mapped, strict=True)), **attrs
+        )
+        found.append(reshape(one, shape=(1, *one.shape)))
+    return concatenate(*found, axis=0)
+
+
+def _example(x: Value, at: int) -> Value:
+    """One element of the first axis."""
+    rest = x.shape[1:]
+    start, stop = (at, *(0 for _ in rest)), (at + 1, *rest)
+    return reshape(slice(x, start=start, stop=stop, strides=[1] * x.tensor.rank), shape=rest)
+
+
 def _batch(
     operands: tuple[Value, ...], mapped: tuple[bool, ...], *, mask: bool, **attrs: Any
 ) -> Value:
+    if attrs["dropout"]:
+        return _one_by_one(attention, operands, mapped, {"mask": mask, **attrs})
     each = _prepared(operands, mapped, 3, mask)
     found = attention(*each, mask=mask, **attrs)
     count = next(v.shape[0] for v, m in zip(operands, mapped, strict=True) if m)
@@ -406,6 +505,8 @@ def _batch(
 def _gradient_batch(
     operands: tuple[Value, ...], mapped: tuple[bool, ...], *, mask: bool, **attrs: Any
 ) -> Value:
+    if attrs["dropout"]:
+        return _one_by_one(attention_gradient, operands, mapped, {"mask": mask, **attrs})
     each = _prepared(operands, mapped, 4, mask)
     packed = attention_gradient(*each, mask=mask, **attrs)
     count = next(v.shape[0] for v, m in zip(operands, mapped, strict=True) if m)

@@ -136,6 +136,8 @@ def turned_product(node: Node, product: Value) -> Value | None:
 @law("attention", ANY, ANY, ANY)
 @law("attention", ANY, ANY, ANY, ANY)
 @law("attention", ANY, ANY, ANY, ANY, ANY)
+@law("attention", ANY, ANY, ANY, ANY, ANY, ANY)
+@law("attention", ANY, ANY, ANY, ANY, ANY, ANY, ANY)
 def attention_of_turned(node: Node, *operands: Value) -> Value | None:
     """attention(transpose(x), ..) = attention(x, ..) with its heads first, or no longer"""
     first = list(node.attr("heads_first"))

@@ -72,8 +72,11 @@ class Generator(Stateful):
     def bits(self, shape: Shape = ()) -> Tensor:
         """Random bits as uint32: Philox 4x32-10 under this seed and the draw's number."""
         sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-        key, draw = self.key.value, take_number(self.draws)
-        return apply(random_bits, (key, draw), (("shape", sizes),))
+        return apply(random_bits, self.next_draw(), (("shape", sizes),))
+
+    def next_draw(self) -> tuple[Tensor, Tensor]:
+        """The seed and the number of the next draw, for an op that draws by itself."""
+        return self.key.value, take_number(self.draws)
 
     def uniform(
         self, shape: Shape = (), low: Operand = 0.0, high: Operand = 1.0, *, dtype: Any = float32

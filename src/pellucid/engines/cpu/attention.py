@@ -53,6 +53,7 @@ def draft_blocks(
     if attrs["mask"]:
         pairs = zip(operands[count].shape, strides[count], strict=True)
         lying.append(tuple(0 if size == 1 else stride for size, stride in pairs))
+    ends = count + int(attrs["mask"])
     asked = Attention(
         operands[0].dtype,
         sizes,
@@ -60,9 +61,10 @@ def draft_blocks(
         attrs["scale"],
         attrs["causal"],
         attrs["mask"],
-        operands[-1].dtype if attrs["lengths"] else None,
-        strides[-1][0] if attrs["lengths"] else 0,
+        operands[ends].dtype if attrs["lengths"] else None,
+        strides[ends][0] if attrs["lengths"] else 0,
         first[3],
+        attrs["dropout"],
     )
     draft = draft_gradient if name == "attention_gradient" else draft_attention
     return draft(asked, _finisher(isa, generic), generic)

@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from pellucid.core.dtype import DType, bool_, int32, int64
+from pellucid.core.dtype import DType, bool_, float32, int32, int64, uint32, uint64
 from pellucid.core.shape import static_shape
 from pellucid.engines.loops.blocks import Blocked, Least, Read, Repeat, Run, Scratch, Step
 from pellucid.engines.loops.ir import (
@@ -34,21 +34,22 @@ from pellucid.engines.loops.ir import (
     Line,
     Load,
     Loop,
+    Random,
     Reduce,
     Size,
     Statement,
     Store,
 )
-from pellucid.ops.attention import COLUMN_CHUNK, Sizes, rows_at_once
+from pellucid.ops.attention import COLUMN_CHUNK, Sizes, drawn_columns, rows_at_once
 
 Strides = tuple[int, ...]
 
 ROW, COLUMN, DEPTH = "i", "j", "k"
 """The loops of an inner kernel: over the rows of its result, the columns, and what is summed."""
 
-ROWS, COLUMNS, FIRST, SCALE = "rows", "columns", "first", "scale"
+ROWS, COLUMNS, FIRST, SCALE, PLACE = "rows", "columns", "first", "scale", "place"
 """What an inner kernel may be given: rows and columns of the block, the last column that the first
-row may look at, and the bits of the scale."""
+row may look at, the bits of the scale, and a quarter of the place of the first random number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Attention:
     lengths: DType | None
     length_step: int
     heads_first: bool
+    dropout: float
 
 
 def draft_attention(asked: Attention, finish: Finish, generic: bool = False) -> Blocked:
@@ -142,6 +144,8 @@ class _Draft:
         if not self.even:
             left = Affine((("r", -self.block),), self.rows)
             steps.append(Least(ROWS, (Affine((), self.block), left)))
+        if self.asked.dropout:
+            steps.append(Least(PLACE, (self._first_place(),)))
         if self.generic:
             number = np.asarray(self.asked.scale, self.dtype.numpy).view(f"i{self.dtype.bytes}")
             steps.append(Least(SCALE, (Affine((), int(number)),), None))
@@ -150,8 +154,7 @@ class _Draft:
         reach: list[Affine] = [Affine((), self.columns)]
         last = Affine((("r", self.block),), self.block)
         if self.asked.lengths is not None:
-            name = "x5" if self.gradient and self.asked.mask else "x4"
-            name = name if self.asked.mask or self.gradient else "x3"
+            name = f"x{3 + self.gradient + self.asked.mask}"
             steps.append(Read("length", name, Affine((("b", self.asked.length_step),))))
             steps.append(Least("end", (Affine((), self.columns), Affine((("length", 1),)))))
             reach = [Affine((("end", 1),))]
@@ -175,7 +178,14 @@ class _Draft:
     ) -> Run:
         """A step that runs a kernel with this body; `given` are the numbers it depends on."""
         names = tuple(dict.fromkeys(size for size in given if isinstance(size, str)))
-        most = {ROWS: self.block, COLUMNS: self.columns, FIRST: 0, SCALE: 0, "part": COLUMN_CHUNK}
+        most = {
+            ROWS: self.block,
+            COLUMNS: self.columns,
+            FIRST: 0,
+            SCALE: 0,
+            PLACE: 0,
+            "part": COLUMN_CHUNK,
+        }
         kernel = Kernel(name, names, buffers, body)
         done = self.finish(kernel, {one: most[one] for one in names})
         if done.kernel not in self.kernels:
@@ -292,6 +302,50 @@ class _Draft:
         places = {"s": ("s", Affine()), "l": ("l", Affine())}
         return self.run(
             "exponentials", buffers, _loops(((ROW, rows),), body), places, (rows, columns)
+        )
+
+    def dropped(self, scores: str) -> tuple[Run, ...]:
+        """x = x * (1 / (1 - dropout)) where its random number is small, and 0 elsewhere."""
+        if not self.asked.dropout:
+            return ()
+        rows, columns, drawn = self.block_rows, self.block_columns, drawn_columns(self.columns)
+        stays = 1.0 - self.asked.dropout
+        place = Affine((("place4", 4), (ROW, drawn), (COLUMN, 1)))
+        lines: tuple[Line, ...] = (
+            Let("r0", uint32, Random("seed", "draw", place)),
+            Let("eight", uint32, Const(8)),
+            Let("r1", uint32, Apply("shift_right", ("r0", "eight"))),
+            Let("r2", float32, Apply("cast", ("r1",))),
+            Let("unit", float32, Const(2.0**-24)),
+            Let("r3", float32, Apply("mul", ("r2", "unit"))),
+            Let("most", float32, Const(float(np.float32(stays)))),
+            Let("kept", bool_, Apply("less", ("r3", "most"))),
+            Let("t0", self.dtype, Load("x", self.place())),
+            Let("by", self.dtype, Const(1.0 / stays)),
+            Let("t1", self.dtype, Apply("mul", ("t0", "by"))),
+            Let("none", self.dtype, Const(0.0)),
+            Let("t2", self.dtype, Apply("select", ("kept", "t1", "none"))),
+            Store("x", self.place(), "t2"),
+        )
+        body = (
+            Let("seed", uint64, Load("seed", Affine())),
+            Let("draw", uint64, Load("draw", Affine())),
+            Let("place4", int64, Extent(PLACE)),
+            *_loops(((ROW, rows), (COLUMN, columns)), lines),
+        )
+        first = 3 + self.gradient + self.asked.mask + (self.asked.lengths is not None)
+        places = {name: (f"x{first + at}", Affine()) for at, name in enumerate(("seed", "draw"))}
+        places["x"] = (scores, Affine())
+        buffers = (Buffer("seed", uint64, "read"), Buffer("draw", uint64, "read"), self._write("x"))
+        return (self.run("dropped", buffers, body, places, (rows, columns, PLACE)),)
+
+    def _first_place(self) -> Affine:
+        """A quarter of where the random numbers of a block begin."""
+        row = drawn_columns(self.columns) // 4
+        head = self.rows * row
+        batch = self.shared * self.groups * head
+        return Affine(
+            (("b", batch), ("h", self.groups * head), ("g", head), ("r", self.block * row))
         )
 
     def zeros(self, name: str, rows: Size, width: int, step: int, place: tuple[str, Affine]) -> Run:
@@ -434,6 +488,8 @@ class _Draft:
             found.append(Buffer(f"x{len(found)}", bool_, "read"))
         if self.asked.lengths is not None:
             found.append(Buffer(f"x{len(found)}", self.asked.lengths, "read"))
+        if self.asked.dropout:
+            found += [Buffer(f"x{len(found) + at}", uint64, "read") for at in range(2)]
         return tuple(found)
 
     def scratch(self, *names: str) -> tuple[Scratch, ...]:
@@ -458,6 +514,7 @@ class _Forward(_Draft):
             *self.numbers(),
             self.scores(self.query_at(self.query), self.shared_at(self.key), self.mask_at()),
             self.exponentials(),
+            *self.dropped("s"),
             *self.over_columns("weighted", "s", values, self.features, target, divides=True),
         )
         grid = (
@@ -496,7 +553,9 @@ class _Backward(_Draft):
             self.scores(self.query_at(self.query), self.shared_at(self.key), self.mask_at()),
             self.exponentials(),
             self._weights_share(),
+            *self.dropped("t"),
             self._scores_share(),
+            *self.dropped("s"),
             self._added("value_share", "s", "x3", self.asked.strides[3], value_at, value[1]),
             self._added("key_share", "t", "x0", self.query, key_at, key[1]),
             *self.over_columns("query_share", "t", keys, self.size, target, divides=False),
