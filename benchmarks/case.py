@@ -134,6 +134,8 @@ def arrays_of(result: Any) -> list[np.ndarray]:
         return [array for one in result for array in arrays_of(one)]
     if hasattr(result, "detach"):
         result = result.detach()
+        # NumPy itself has no such dtype.
+        result = result.float() if str(result.dtype) == "torch.bfloat16" else result
     if hasattr(result, "numpy"):
         result = result.numpy()
     return [np.asarray(result).astype(np.float64)]

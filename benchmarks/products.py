@@ -1,7 +1,8 @@
 """How fast are matrix products, of squares, of a perceptron's shapes, and of a single row?
 
 Layouts name lhs and rhs: N is row-major, T the transpose of a row-major matrix. pellucid's eager
-call is the kernel that serves all sizes, its compiled one is made for these.
+call is the kernel that serves all sizes, its compiled one is made for these. Of int8 the results
+are int32, as those of torch._int_mm; of bfloat16 they are bfloat16.
 """
 
 from __future__ import annotations
@@ -37,12 +38,19 @@ SHAPES = (
 )
 """Layout, m, k and n."""
 
+NARROW = ((32, 784, 512), *((size, size, size) for size in (256, 512, 1024, 2048)))
+"""m, k and n of the products of narrow numbers."""
+
 Shape = tuple[str, int, int, int]
+Extents = tuple[int, int, int]
 
 
 def cases(tiny: bool) -> tuple[Case, ...]:
-    """Each shape."""
-    return tuple(map(case_of, (("NN", 3, 4, 5), ("NT", 1, 4, 5)) if tiny else SHAPES))
+    """Each shape, and those of narrow numbers."""
+    wide = (("NN", 3, 4, 5), ("NT", 1, 4, 5)) if tiny else SHAPES
+    narrow = ((3, 4, 5),) if tiny else NARROW
+    made = (make(extents) for make in (int8_case, bfloat16_case) for extents in narrow)
+    return (*map(case_of, wide), *made)
 
 
 def case_of(shape: Shape) -> Case:
@@ -61,6 +69,57 @@ def case_of(shape: Shape) -> Case:
             "numpy": lambda: in_numpy(shape),
         },
     )
+
+
+def int8_case(extents: Extents) -> Case:
+    m, k, n = extents
+    return Case(
+        f"product int8 {m}x{k}x{n}",
+        f"({m}, {k}) @ ({k}, {n}) of int8, in int32",
+        lambda given: Work(pe.jit(int8_product), tuple(map(pe.asarray, whole_numbers(extents)))),
+        {"torch eager": lambda: int8_in_torch(extents)},
+    )
+
+
+def bfloat16_case(extents: Extents) -> Case:
+    m, k, n = extents
+    return Case(
+        f"product bfloat16 {m}x{k}x{n}",
+        f"({m}, {k}) @ ({k}, {n}) of bfloat16",
+        lambda given: bfloat16_in_pellucid(extents),
+        {"torch eager": lambda: bfloat16_in_torch(extents)},
+        # Each rounds its results to eight bits.
+        tolerance=2**-7,
+    )
+
+
+@cache
+def whole_numbers(extents: Extents) -> tuple[np.ndarray, np.ndarray]:
+    m, k, n = extents
+    rng = np.random.default_rng(0)
+    return rng.integers(-128, 128, (m, k), np.int8), rng.integers(-128, 128, (k, n), np.int8)
+
+
+def int8_product(x: Any, y: Any) -> Any:
+    return pe.matmul(x, y, dtype="int32")
+
+
+def int8_in_torch(extents: Extents) -> Call:
+    import torch
+
+    return torch_forward(torch._int_mm, *map(torch.from_numpy, whole_numbers(extents)))
+
+
+def bfloat16_in_pellucid(extents: Extents) -> Work:
+    x, y = (pe.asarray(one).astype("bfloat16") for one in operands(("NN", *extents)))
+    return Work(pe.jit(lambda x, y: x @ y), (x, y))
+
+
+def bfloat16_in_torch(extents: Extents) -> Call:
+    import torch
+
+    x, y = (torch.from_numpy(one).bfloat16() for one in operands(("NN", *extents)))
+    return torch_forward(lambda x, y: x @ y, x, y)
 
 
 @cache

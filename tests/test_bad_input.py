@@ -219,7 +219,7 @@ def test_more_memory_than_there_is_is_a_memory_error(call: Callable[[], Any], ji
     [
         ("THREADS", "abc", "ConfigError", "a whole number, got 'abc'"),
         ("THREADS", "0", "ConfigError", "at least 1, got 0"),
-        ("ISA", "avx1024", "ConfigError", "avx512vnni, avx512, avx2, sse2"),
+        ("ISA", "avx1024", "ConfigError", "avx512bf16, avx512vnni, avx512, avx2, sse2"),
         ("DEVICE", "tpu", "DeviceError", "cpu, reference"),
         ("CACHE_BYTES", "much", "ConfigError", "a whole number, got 'much'"),
     ],

@@ -141,14 +141,15 @@ def check(
     """The kernels of a function agree with the reference, and their bits with each other's."""
     graph, arrays = graph_of(kinds, build), data(kinds)
     expected = evaluate(graph, arrays)
-    bits: dict[str, list[bytes]] = {}
+    bits: dict[tuple[str, bool], list[bytes]] = {}
     for isa in isas or (host_isa(),):
         for threads in (1, 3):
             found = run_graph(graph, arrays, isa, threads)
             for mine, right, value in zip(found, expected, graph.outputs, strict=True):
                 assert_close(mine, right, value.dtype, slack)
             mine_bits = [array.tobytes() for array in found]
-            assert bits.setdefault(isa.bit_class, mine_bits) == mine_bits, "bits differ"
+            kind = isa.bit_class, isa.pairs_bfloat16
+            assert bits.setdefault(kind, mine_bits) == mine_bits, "bits differ"
 
 
 def assert_close(found: Array, expected: Array, dtype: DType, slack: float = 1.0) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import pellucid as pe
+from pellucid.engines.llvm.target import host_isa
 
 Product = Callable[[pe.Tensor, pe.Tensor], pe.Tensor]
 
@@ -59,6 +60,9 @@ def test_a_turned_product_keeps_its_dtype() -> None:
 @pytest.mark.parametrize("own", ["bfloat16", "float16"])
 def test_sums_of_16_bit_floats_are_those_of_the_operands_in_float32(own: str) -> None:
     x, w = normal(own, (5, 700), 0), normal(own, (700, 33), 1)
+    if own == "bfloat16" and host_isa().pairs_bfloat16:
+        # Summed in an order of its own: of whole numbers, every order gives the sum.
+        x, w = pe.round(x * 16), pe.round(w * 16)
     wanted = x.astype("float32") @ w.astype("float32")
     kept = pe.matmul(x, w, dtype="float32")
     assert_same(kept, wanted)

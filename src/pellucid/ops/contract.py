@@ -8,7 +8,8 @@ order given), in chunks that depend on k's size alone.
 
 The chain of narrow operands is one of wider numbers (`WIDER`): products are exact. The result is
 rounded (integers: wrapped) once to the operands' dtype, or with `dtype` left as wide as it is: what
-the product of the operands, cast to that dtype, would be.
+the product of the operands, cast to that dtype, would be. Where a machine has an instruction for
+products of bfloat16, their float32 sums are taken two k's at a time (page 0002 of docs/design).
 """
 
 from __future__ import annotations

@@ -45,6 +45,7 @@ from pellucid.engines.llvm.types import F32, I64, PTR, Value
 HOST = host_isa()
 FEW = [HOST] if HOST is SSE2 else [HOST, SSE2]
 HERE = ISAS[ISAS.index(HOST) :]
+CHAINS = [isa for isa in HERE if not isa.pairs_bfloat16]
 KERNEL = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p
 )
@@ -159,10 +160,14 @@ def contract(lhs, rhs, fused=True):
 
 
 def fma(lhs, rhs, addend):
-    """lhs * rhs + addend in float32, rounded once.
+    """lhs * rhs + addend in float32, rounded once."""
+    return fma_to_odd(lhs, rhs, addend).astype(np.float32)
 
-    The product is exact in float64; the sum is rounded to odd there, so that rounding it again to
-    float32 is as good as rounding the exact sum.
+
+def fma_to_odd(lhs, rhs, addend):
+    """lhs * rhs + addend in float64, rounded to odd; the product of float32 is exact there.
+
+    So rounding it again to float32 is as good as rounding the exact sum.
     """
     product, addend = lhs.astype(np.float64) * rhs, addend.astype(np.float64)
     total = product + addend
@@ -171,7 +176,7 @@ def fma(lhs, rhs, addend):
     bits = total.view(np.int64)
     grows = (error > 0) == (total > 0)
     odd = np.where((error != 0) & (bits & 1 == 0), bits + np.where(grows, 1, -1), bits)
-    return odd.view(np.float64).astype(np.float32)
+    return odd.view(np.float64)
 
 
 def random(shape, dtype=np.float32, seed=0):
@@ -266,7 +271,7 @@ def test_float64(isa, layouts):
 
 @pytest.mark.parametrize("dtype", [float16, bfloat16], ids=str)
 @pytest.mark.parametrize("layouts", ["NN", "NT", "TN"])
-@pytest.mark.parametrize("isa", FEW, ids=lambda isa: isa.name)
+@pytest.mark.parametrize("isa", [CHAINS[0], SSE2], ids=lambda isa: isa.name)
 def test_16_bit_floats_are_summed_in_float32_and_rounded_once(dtype: DType, layouts, isa):
     narrow = [random(s).astype(dtype.numpy) for s in ((9, 40), (40, 21))]
     wide = contract(*(array.astype(np.float32) for array in narrow), isa.fused)

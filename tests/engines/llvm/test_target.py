@@ -36,7 +36,7 @@ def test_more_than_the_host_has_is_a_device_error(monkeypatch: pytest.MonkeyPatc
 
 def test_an_unknown_set_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PELLUCID_ISA", "mmx")
-    with pytest.raises(ConfigError, match="avx512vnni, avx512, avx2, sse2, got 'mmx'"):
+    with pytest.raises(ConfigError, match="avx512bf16, avx512vnni, avx512, avx2, sse2, got 'mmx'"):
         host_isa()
 
 
@@ -48,4 +48,8 @@ def test_a_machine_without_any_is_a_device_error(monkeypatch: pytest.MonkeyPatch
 
 
 def test_avx2_and_avx512_share_a_bit_class() -> None:
-    assert [isa.bit_class for isa in ISAS] == ["fma", "fma", "fma", "sse2"]
+    assert [isa.bit_class for isa in ISAS] == ["fma", "fma", "fma", "fma", "sse2"]
+
+
+def test_products_of_bfloat16_are_a_class_apart_in_one_set() -> None:
+    assert [isa.name for isa in ISAS if isa.pairs_bfloat16] == ["avx512bf16"]

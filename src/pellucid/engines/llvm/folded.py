@@ -1,16 +1,18 @@
-"""How are products of narrow integers summed several k's at a time? By folding k's into an element.
+"""How are products of narrow numbers summed several k's at a time? By folding k's into an element.
 
-A folded panel has, for each column and each `fold` k's that follow each other, one i32 that holds
+A folded panel has, for each column and each `fold` k's that follow each other, 32 bits that hold
 the column's numbers at those k's, the first lowest. One instruction multiplies the numbers of two
 such elements pair by pair and adds all products up:
 
-    fold 2   numbers of 16 bits, both signed: pmaddwd, on every x86; narrower ones are widened to it
-    fold 4   numbers of 8 bits, lhs unsigned and rhs signed: vpdpbusd, of AVX512-VNNI
+    fold 2   integers of 16 bits, both signed: pmaddwd, on every x86; narrower ones are widened
+    fold 4   integers of 8 bits, lhs unsigned and rhs signed: vpdpbusd, of AVX512-VNNI
+    fold 2   bfloat16: vdpbf16ps, of AVX512-BF16
 
 Sums of integers wrap, so their order is of no account: these are the bits of the plain chain. Where
 lhs is signed and fold is 4, it is packed with 128 added to each number, and the tile begins at
 minus 128 times the sum of rhs's column: that stands in one more row at the panel's end. Numbers
-beyond the last k are zeros.
+beyond the last k are zeros. vdpbf16ps adds in an order and with roundings of its own, which page
+0002 states: its sums are a class apart.
 """
 
 from __future__ import annotations
@@ -18,12 +20,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pellucid.core.dtype import DType, int8, int16, uint8
+from pellucid.core.dtype import DType, bfloat16, int8, int16, uint8
 from pellucid.engines.llvm.sizes import Number, add, least, mul, quotient, sub, value
 from pellucid.engines.llvm.squares import gathered, turned
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.llvm.text import Function, Module
-from pellucid.engines.llvm.types import I8, I16, I32, I64, PTR, VOID, Type, Value, constant
+from pellucid.engines.llvm.types import (
+    BF16,
+    I8,
+    I16,
+    I32,
+    I64,
+    PTR,
+    VOID,
+    Type,
+    Value,
+    constant,
+)
 
 
 def fold_of(dtype: DType, isa: Isa) -> int:
@@ -35,12 +48,18 @@ def fold_of(dtype: DType, isa: Isa) -> int:
     """
     if dtype is int8 and isa.sums_bytes:
         return 4
+    if dtype is bfloat16:
+        return 2 if isa.pairs_bfloat16 else 1
     return 2 if dtype in (int8, uint8, int16) else 1
 
 
 def multiply_add_folded(f: Function, fold: int, lhs: Value, rhs: Value, addend: Value) -> Value:
     """addend + the sum of the products of the numbers in lhs and rhs, lane by lane."""
     lanes = fold * addend.type.lanes
+    if addend.type.is_float:
+        pair = f.bitcast(lhs, BF16.with_lanes(lanes)), f.bitcast(rhs, BF16.with_lanes(lanes))
+        name = f"llvm.x86.avx512bf16.dpbf16ps.{addend.type.bits * addend.type.lanes}"
+        return f.call(name, addend.type, (addend, *pair))
     numbers = Type(f"i{32 // fold}", lanes)
     pair = f.bitcast(lhs, numbers), f.bitcast(rhs, numbers)
     if fold == 4:
@@ -95,7 +114,7 @@ class _Packing:
 
     @property
     def lanes(self) -> int:
-        return self.f.isa.lanes(32)
+        return min(self.width, self.f.isa.lanes(32))
 
     @property
     def fold(self) -> int:

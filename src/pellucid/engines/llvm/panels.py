@@ -17,6 +17,7 @@ from pellucid.engines.llvm.narrow import (
     widen_bfloat16,
     widen_float16,
 )
+from pellucid.engines.llvm.pairs import paired_sums
 from pellucid.engines.llvm.sizes import Number, add, least, mul
 from pellucid.engines.llvm.squares import gathered, turned
 from pellucid.engines.llvm.text import Function, Module
@@ -273,6 +274,8 @@ class _TableChain:
         masks = self._masks(count)
         read = memory if self.beside else tile.scalar
         zeros = [constant(tile.scalar.with_lanes(tile.lanes), 0)] * (tile.rows * tile.vectors)
+        if tile.fold > 1:
+            return paired_sums(f, rows, zeros, masks, self.beside)
         with f.loop(0, depth, accs=zeros, name="k", unroll=1) as k:
             line = f.gep(rhs, f.mul(k.index, step, nsw=True), read)
             columns = [self._vector(line, v, read, masks[v]) for v in range(tile.vectors)]

@@ -42,7 +42,6 @@ from pellucid.engines.llvm.sizes import (
 from pellucid.engines.llvm.tables import Loops, fill_table, unravelled
 from pellucid.engines.llvm.text import Function, Module
 from pellucid.engines.llvm.tiling import (
-    CHUNK,
     KEPT,
     SPAN,
     ProductSpec,
@@ -160,7 +159,7 @@ class _Kernel:
 
     def _count(self) -> None:
         f, tiling = self.f, self.tiling
-        self.chunks = greatest(f, parts(f, self.k, CHUNK * tiling.fold), 1)
+        self.chunks = greatest(f, parts(f, self.k, tiling.chain), 1)
         # Chunks of equal length, a multiple of eight, but the last: `tiling.chunk_length` of a k
         # that may be known only at run time.
         even = parts(f, self.k, self.chunks)
@@ -454,7 +453,8 @@ class _Kernel:
             strides = _static(spec.rhs.second), _static(spec.rhs.first)
             self._define_packing(module, "rhs", *strides, whole, tiling.columns)
         if tiling.tables:
-            tile = Tile(self.scalar, tiling.rows, tiling.vectors, tiling.lanes, None, None)
+            shape = tiling.rows, tiling.vectors, tiling.lanes
+            tile = Tile(self.scalar, *shape, None, None, fold=tiling.fold)
             define_table_tile(module, self._tile_name, tile, spec.dtype, tiling.beside, whole)
             return
         row, along = (

@@ -21,7 +21,7 @@ class Isa:
     """A named instruction set: what may be emitted, and which bits come out.
 
     `bit_class`: a multiply-add of contractions and elementary functions rounds once ("fma") or
-    twice ("sse2").
+    twice ("sse2"). Contractions of bfloat16 are a class apart where the set `pairs_bfloat16`.
     `tuning` is the processor family whose costs LLVM's scheduler assumes; it never changes bits.
     """
 
@@ -41,6 +41,11 @@ class Isa:
     def sums_bytes(self) -> bool:
         """Whether four products of bytes are summed by an instruction (VNNI)."""
         return "+avx512vnni" in self.features
+
+    @property
+    def pairs_bfloat16(self) -> bool:
+        """Whether two products of bfloat16 are summed by an instruction (AVX512-BF16)."""
+        return "+avx512bf16" in self.features
 
     @property
     def converts_half(self) -> bool:
@@ -64,7 +69,8 @@ SSE2 = Isa("sse2", "sse2", 128, 16, _SSE2, "x86-64")
 AVX2 = Isa("avx2", "fma", 256, 16, _AVX2, "x86-64-v3")
 AVX512 = Isa("avx512", "fma", 512, 32, _AVX512, "x86-64-v4")
 AVX512_VNNI = Isa("avx512vnni", "fma", 512, 32, f"{_AVX512},+avx512vnni", "x86-64-v4")
-ISAS = (AVX512_VNNI, AVX512, AVX2, SSE2)
+AVX512_BF16 = Isa("avx512bf16", "fma", 512, 32, f"{AVX512_VNNI.features},+avx512bf16", "x86-64-v4")
+ISAS = (AVX512_BF16, AVX512_VNNI, AVX512, AVX2, SSE2)
 
 
 def isa_named(name: str) -> Isa:

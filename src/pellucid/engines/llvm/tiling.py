@@ -110,8 +110,8 @@ class Tiling:
     have `rows` but the last. `turned`: there is one row, and the columns of rhs lie along k: they
     are turned in registers. `tables`: lhs is read where it lies, through tables of rows and k's.
     `beside`: so are vectors of lhs and rhs, which are multiplied lane by lane.
-    `fold`: an element of the packed panels holds so many k's (see `folded`). `ahead`: rhs, which
-    one row reads once, is fetched so many k's ahead.
+    `fold`: an element of the packed panels holds so many k's (see `folded`). `chain`: a chunk of k
+    is not longer. `ahead`: rhs, which one row reads once, is fetched so many k's ahead.
     """
 
     rows: int
@@ -126,6 +126,7 @@ class Tiling:
     tables: bool = False
     beside: bool = False
     fold: int = 1
+    chain: int = CHUNK
     ahead: int = 0
 
     @property
@@ -161,7 +162,10 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
     """
     if spec.beside:
         return _beside(spec, isa, block, group)
-    lanes = 1 if (spec.m, spec.n) == (1, 1) else isa.lanes(_accumulator_bits(spec.dtype))
+    lanes = isa.lanes(_accumulator_bits(spec.dtype))
+    if (spec.m, spec.n) == (1, 1):
+        # The least that there are instructions for.
+        lanes = 4 if _in_pairs(spec.dtype, isa) else 1
     tables = spec.tables is not None
     turned = _turns_rhs(spec) and not tables
     pack_rhs = _packs_rhs(spec) and not turned
@@ -169,18 +173,18 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
     pack_lhs = not tables and _packs_lhs(spec, rows, vectors * lanes)
     if not (pack_lhs or tables) and rows > 8 and _collides(spec):
         rows, vectors = _low_tile(spec, isa, rows, vectors)
-    fold = 1 if tables or lanes == 1 else fold_of(spec.dtype, isa)
+    folding = _folding(spec.dtype, isa, tables or lanes == 1)
     if not spec.is_static:
         even = isinstance(spec.m, int) and not tables
         rows = _even_rows(spec, spec.m, rows) if isinstance(spec.m, int) else rows
         tiling = Tiling(
             rows, vectors, lanes, pack_lhs, pack_rhs, even, block, group, turned, tables
         )
-        return replace(tiling, fold=fold, ahead=_ahead(spec, tiling))
+        return replace(tiling, ahead=_ahead(spec, tiling), **folding)
     batch, m, n, k = extents_of(spec)
     rows = _even_rows(spec, m, rows)
     tiling = Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, not tables, 1, 1, turned, tables)
-    tiling = replace(tiling, fold=fold, ahead=_ahead(spec, tiling))
+    tiling = replace(tiling, ahead=_ahead(spec, tiling), **folding)
     made = cut(spec.dtype, tiling, batch, m, n, k)
     return replace(tiling, block=made.block, group=made.group)
 
@@ -192,6 +196,7 @@ def _beside(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
     tiling = Tiling(
         rows, vectors, lanes, False, False, False, block, group, tables=True, beside=True
     )
+    tiling = replace(tiling, **_folding(spec.dtype, isa, plain=True))
     if not spec.is_static:
         return tiling
     batch, m, n, k = extents_of(spec)
@@ -237,13 +242,13 @@ def one_task(dtype: DType, tiling: Tiling, m: int, n: int, k: int) -> Cut:
     return _launch(dtype, whole, 1, m, n, k)
 
 
-def chunk_length(k: int, fold: int = 1) -> int:
-    """The length of the chunks of k, but of the last: as many elements of `fold` k's, all the same.
+def chunk_length(k: int, most: int = CHUNK) -> int:
+    """The length of the chunks of k, but of the last: all the same, and not over `most`.
 
     >>> chunk_length(784), chunk_length(512), chunk_length(513)
     (392, 512, 264)
     """
-    even = -(-k // max(1, -(-k // (CHUNK * fold))))
+    even = -(-k // max(1, -(-k // most)))
     return max(8, -(-even // 8) * 8)
 
 
@@ -262,7 +267,7 @@ def _launch(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) ->
     tiles, panels = _tiles_and_panels(tiling, m, n)
     tasks = batch * -(-tiles // block) * -(-panels // group)
     products = block * tiling.rows * group * tiling.columns * max(k, 1)
-    chunk = chunk_length(k, tiling.fold)
+    chunk = chunk_length(k, tiling.chain)
     span = SPAN if tiling.pack_lhs else min(SPAN, KEPT // (block * tiling.rows))
     kept = min(max(span // (group * tiling.columns), 1) * group, panels)
     deep = panel_depth(chunk, tiling)
@@ -428,6 +433,19 @@ def _collides(spec: ProductSpec) -> bool:
 
 NATIVE = (float32, float64, int32, uint32, int64, uint64)
 """Dtypes whose accumulator is themselves, so that a tile may read them where they lie."""
+
+
+def _in_pairs(dtype: DType, isa: Isa) -> bool:
+    """Whether products are summed two at a time, which is then part of the bit contract."""
+    return dtype.is_floating and fold_of(dtype, isa) == 2
+
+
+def _folding(dtype: DType, isa: Isa, plain: bool) -> dict[str, int]:
+    """The fold of a tiling, and the length of its chains; `plain` integers are not folded."""
+    fold = fold_of(dtype, isa)
+    if _in_pairs(dtype, isa):
+        return {"fold": fold}
+    return {} if plain else {"fold": fold, "chain": CHUNK * fold}
 
 
 def _accumulator_bits(dtype: DType) -> int:
