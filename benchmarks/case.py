@@ -20,6 +20,9 @@ from benchmarks.measure import in_turns, plan_turns
 from benchmarks.peak import peak_rate, triad_rate
 from benchmarks.peers import Call, import_library, why_missing
 
+REST = 0.05
+"""Seconds after which the waiting threads of all libraries sleep."""
+
 PATIENCE = 10
 """A peer that takes so many times as long as pellucid is timed in a few rounds only."""
 
@@ -72,7 +75,7 @@ def compare(case: Case, threads: int, seconds: float) -> dict[str, Any]:
     difference = check_equal(case, made)
     clock = time.process_time if threads == 1 else time.perf_counter
     rounds, repeats = plan_turns(made, seconds, PATIENCE)
-    times = in_turns(made, rounds, repeats, clock)
+    times = in_turns(made, rounds, repeats, clock, rest=REST if threads > 1 else 0.0)
     return {
         "title": case.title,
         "times": {name: asdict(timing) for name, timing in times.items()},

@@ -55,10 +55,12 @@ def in_turns(
     rounds: int | Mapping[str, int],
     repeats: int | Mapping[str, int],
     clock: Callable[[], float],
+    rest: float = 0.0,
 ) -> dict[str, Timing]:
     """Time each call `repeats` times in a row, all of them in each round, after one round unseen.
 
-    Both may be said for each call by itself.
+    Both may be said for each call by itself. Before each come `rest` seconds of sleep and one call
+    unseen: threads that another library left waiting for work, busily, have then gone to sleep.
     """
     turns = rounds if isinstance(rounds, Mapping) else dict.fromkeys(calls, rounds)
     in_a_row = repeats if isinstance(repeats, Mapping) else dict.fromkeys(calls, repeats)
@@ -67,6 +69,9 @@ def in_turns(
         for name, call in calls.items():
             if turn > turns[name]:
                 continue
+            if rest:
+                time.sleep(rest)
+                call()
             start = clock()
             for _ in range(in_a_row[name]):
                 call()
