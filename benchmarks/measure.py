@@ -59,8 +59,9 @@ def in_turns(
 ) -> dict[str, Timing]:
     """Time each call `repeats` times in a row, all of them in each round, after one round unseen.
 
-    Both may be said for each call by itself. Before each come `rest` seconds of sleep and one call
-    unseen: threads that another library left waiting for work, busily, have then gone to sleep.
+    Both may be said for each call by itself. Before each come `rest` seconds of sleep, and as
+    long of calls unseen: threads that another library left waiting busily have then gone to sleep,
+    and its own ones are awake.
     """
     turns = rounds if isinstance(rounds, Mapping) else dict.fromkeys(calls, rounds)
     in_a_row = repeats if isinstance(repeats, Mapping) else dict.fromkeys(calls, repeats)
@@ -71,7 +72,9 @@ def in_turns(
                 continue
             if rest:
                 time.sleep(rest)
-                call()
+                awake = time.perf_counter() + rest
+                while time.perf_counter() < awake:
+                    call()
             start = clock()
             for _ in range(in_a_row[name]):
                 call()
