@@ -15,7 +15,8 @@ from pellucid.engines.llvm import cache
 from pellucid.engines.llvm.target import AVX2, host_isa
 from pellucid.ir.build import building
 from pellucid.ir.graph import TensorType
-from pellucid.ops.attention import USUAL, attention, rows_at_once
+from pellucid.ops.attention import attention
+from pellucid.ops.attention_forms import USUAL, rows_at_once
 from tests.graphs import same_bits
 from tests.running import call
 

@@ -28,7 +28,8 @@ from pellucid.ir.check import check
 from pellucid.ir.graph import Graph, TensorType, Value
 from pellucid.ir.text import print_graph
 from pellucid.ops import REGISTRY
-from pellucid.ops.attention import USUAL, attention
+from pellucid.ops.attention import attention
+from pellucid.ops.attention_forms import USUAL
 from pellucid.ops.contract import dot_general
 from pellucid.ops.elementwise import (
     add,

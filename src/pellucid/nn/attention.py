@@ -13,8 +13,8 @@ from pellucid.nn.initializers import Initializer, find_initializer
 from pellucid.nn.kv_cache import KVCache
 from pellucid.nn.layers import Dense, Dropout
 from pellucid.nn.module import Module
-from pellucid.ops.attention import USUAL
 from pellucid.ops.attention import attention as attention_op
+from pellucid.ops.attention_forms import USUAL
 from pellucid.tensor import arithmetic as pe
 from pellucid.tensor import random
 from pellucid.tensor.arithmetic import astype, broadcast_shapes, same_dtype

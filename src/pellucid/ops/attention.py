@@ -27,22 +27,28 @@ columns); the key's ds . query and the value's w . g are added up one block of r
 for one query head after the other.
 """
 
-# The references index arrays, of whose types NumPy says little.
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from pellucid.core.dtype import bool_, float32, float64, int32, int64, uint32, uint64
 from pellucid.core.error import OpShapeError, OpTypeError
 from pellucid.core.shape import Shape, Size, product, static_shape
 from pellucid.ir.graph import TensorType, Value
+from pellucid.ops.attention_forms import (
+    HEADS_AND_ROWS,
+    USUAL,
+    HeadsFirst,
+    Options,
+    Sizes,
+    drawn_columns,
+    heads_exchanged,
+    sizes_of,
+)
+from pellucid.ops.attention_reference import gradient_reference, reference
 from pellucid.ops.contract import dot_general
-from pellucid.ops.define import Array, Composed, Cost, Op, define, moved_bytes, require_dtype
+from pellucid.ops.define import Composed, Cost, Op, define, moved_bytes, require_dtype
 from pellucid.ops.elementwise import add as plus
 from pellucid.ops.elementwise import (
     cast,
@@ -63,66 +69,6 @@ from pellucid.ops.movement import broadcast, full, iota, reshape, transpose
 from pellucid.ops.parts import concatenate, repeated, slice
 from pellucid.ops.random import random_bits
 from pellucid.ops.reduce import max_, sum_
-
-HeadsFirst = tuple[bool, bool, bool, bool]
-"""For query, key, value and result: whether heads come before rows or columns."""
-
-USUAL: HeadsFirst = (False, False, False, False)
-HEADS_AND_ROWS = (0, 2, 1, 3)
-"""What exchanges these axes."""
-
-MOST_ROWS = 84
-"""Rows whose scores are held at once, unless there are very many columns."""
-
-COLUMN_CHUNK = 512
-"""Columns whose weighted values are one chain of multiply-adds."""
-
-
-def rows_at_once(rows: int, columns: int) -> int:
-    """How many rows form a block: as equal ones as can be, and smaller ones for long rows.
-
-    >>> rows_at_once(256, 256), rows_at_once(100, 100), rows_at_once(8192, 8192)
-    (64, 50, 28)
-    """
-    most = MOST_ROWS if columns <= 2048 else 42 if columns <= 4096 else 28
-    blocks = -(-rows // most)
-    return -(-rows // blocks) if rows else 1
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The attributes of both ops, and where the operands stand that come with them."""
-
-    scale: float
-    causal: bool
-    mask: bool
-    lengths: bool
-    dropout: float
-
-    @property
-    def count(self) -> int:
-        """How many operands come after the numbers."""
-        return self.mask + self.lengths + 2 * (self.dropout > 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """The sizes of an attention; `groups` query heads look at each of the `shared` heads."""
-
-    batch: Size
-    rows: Size
-    columns: Size
-    shared: Size
-    groups: Size
-    size: Size
-    features: Size
-
-
-def sizes_of(query: Shape, key: Shape, value: Shape) -> Sizes:
-    """The sizes of an attention from the shapes of its first operands."""
-    shared = key[2]
-    groups = query[2] // shared if isinstance(shared, int) and shared else 1
-    return Sizes(query[0], query[1], key[1], shared, groups, query[3], value[3])
 
 
 def _require(name: str, types: tuple[TensorType, ...], options: Options) -> Sizes:
@@ -177,11 +123,6 @@ def _require_mask(name: str, mask: TensorType, shape: Shape) -> None:
         )
 
 
-def heads_exchanged(shape: Shape, first: bool) -> Shape:
-    """A shape with its second and third axes exchanged, where heads come first."""
-    return (shape[0], shape[2], shape[1], *shape[3:]) if first and len(shape) == 4 else shape
-
-
 def _infer(*types: TensorType, heads_first: HeadsFirst, **attrs: Any) -> TensorType:
     turns = (*heads_first[:3], *(False for _ in types[3:]))
     pairs = zip(types, turns, strict=False)
@@ -204,104 +145,6 @@ def _gradient_infer(*types: TensorType, **attrs: Any) -> TensorType:
     for type in types[:3]:
         count = count + product(type.shape)
     return TensorType(types[0].dtype, (count,))
-
-
-# The references: one row of one head after the other.
-
-
-def _reference(
-    query: Array, key: Array, value: Array, *rest: Array, heads_first: HeadsFirst, **attrs: Any
-) -> Array:
-    pairs = zip((query, key, value), heads_first[:3], strict=True)
-    query, key, value = (x.swapaxes(1, 2) if first else x for x, first in pairs)
-    one = _weigh(query, key, rest, Options(**attrs))
-    found = np.zeros((*query.shape[:3], value.shape[3]), query.dtype)
-    for batch, row, head in np.ndindex(*query.shape[:3]):
-        shared = head // (query.shape[2] // key.shape[2])
-        last = np.s_[: one.reach[batch, row]]
-        kept = (one.raised * one.kept)[batch, head, row, last]
-        mine = kept @ value[batch, last, shared]
-        found[batch, row, head] = mine / (one.total[batch, head, row] or 1.0)
-    return found.swapaxes(1, 2) if heads_first[3] else found
-
-
-def _gradient_reference(
-    query: Array, key: Array, value: Array, g: Array, *rest: Array, **attrs: Any
-) -> Array:
-    options = Options(**attrs)
-    one = _weigh(query, key, rest, options)
-    shares = [np.zeros(x.shape, query.dtype) for x in (query, key, value)]
-    for batch, row, head in np.ndindex(*query.shape[:3]):
-        shared = head // (query.shape[2] // key.shape[2])
-        last = np.s_[: one.reach[batch, row]]
-        w = one.raised[batch, head, row, last] / (one.total[batch, head, row] or 1.0)
-        kept = one.kept[batch, head, row, last]
-        dw = kept * (value[batch, last, shared] @ g[batch, row, head])
-        ds = w * (dw - np.sum(w * dw)) * options.scale
-        shares[0][batch, row, head] = ds @ key[batch, last, shared]
-        shares[1][batch, last, shared] += np.outer(ds, query[batch, row, head])
-        shares[2][batch, last, shared] += np.outer(w * kept, g[batch, row, head])
-    return np.concatenate([share.reshape(-1) for share in shares])
-
-
-@dataclass(frozen=True, slots=True)
-class _Weighed:
-    """exp(score - largest) by (batch, head, row, column), the sums of rows, what dropout makes of
-    each (a factor), and by (batch, row) the columns in reach.
-    """
-
-    raised: Array
-    total: Array
-    kept: Array
-    reach: Array
-
-
-def _weigh(query: Array, key: Array, rest: tuple[Array, ...], options: Options) -> _Weighed:
-    batch, rows, heads, _ = query.shape
-    columns = key.shape[1]
-    wide = np.repeat(key, heads // max(key.shape[2], 1), axis=2)
-    scores: Array = np.einsum("brhd,bchd->bhrc", query, wide) * options.scale
-    ends: Array = np.full(batch, columns)
-    first: Array = np.zeros(batch, np.int64)
-    if options.lengths:
-        ends = np.minimum(rest[options.mask], columns)
-        first = ends - rows
-    row, column = np.arange(rows)[:, None], np.arange(columns)[None, :]
-    shown: Array = (column < ends[:, None, None])[:, None]
-    if options.causal:
-        shown = shown & (column <= row + first[:, None, None])[:, None]
-    if options.mask:
-        shown = shown & rest[0]
-    scores = np.where(shown, scores, -np.inf)
-    top: Array = np.max(scores, axis=-1, keepdims=True, initial=-np.inf)
-    raised: Array = np.exp(scores - np.where(top == -np.inf, 0.0, top))
-    kept: Array = np.ones(1)
-    if options.dropout:
-        shape = (batch, heads, rows, drawn_columns(columns))
-        bits = random_bits.reference(rest[-2], rest[-1], shape=shape)[..., :columns] >> 8
-        stays = 1.0 - options.dropout
-        kept = (bits * 2.0**-24 < np.float32(stays)) / stays
-    reach = _reach(rows, columns, ends, first, options.causal)
-    return _Weighed(raised, raised.sum(axis=-1), np.broadcast_to(kept, raised.shape), reach)
-
-
-def drawn_columns(columns: Any) -> Any:
-    """The columns for which random bits are drawn: whole fours.
-
-    >>> drawn_columns(5)
-    8
-    """
-    return -(-columns // 4) * 4
-
-
-def _reach(rows: int, columns: int, ends: Array, first: Array, causal: bool) -> Array:
-    """By (batch, row): the columns that take part for the row's block."""
-    block = rows_at_once(rows, columns)
-    reach: Array = np.broadcast_to(ends[:, None], (len(ends), rows))
-    if causal:
-        last = (np.arange(rows) // block + 1) * block
-        reach = np.minimum(reach, last[None, :] + first[:, None])
-    return np.clip(reach, 0, columns)
 
 
 # What they are composed of: for the derivatives that have no kernel of their own.
@@ -532,7 +375,7 @@ def _cost(products: int) -> Any:
 attention = define(
     "attention",
     infer=_infer,
-    reference=_reference,
+    reference=reference,
     derivative=Composed(_attention_parts, _attention_vjp),
     batch=_batch,
     cost=_cost(2),
@@ -543,7 +386,7 @@ attention = define(
 attention_gradient = define(
     "attention_gradient",
     infer=_gradient_infer,
-    reference=_gradient_reference,
+    reference=gradient_reference,
     derivative=Composed(_gradient_parts),
     batch=_gradient_batch,
     cost=_cost(5),

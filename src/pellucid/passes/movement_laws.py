@@ -6,7 +6,8 @@ from typing import Any
 
 from pellucid.core.shape import Axes, Shape
 from pellucid.ir.graph import Node, Value
-from pellucid.ops.attention import HEADS_AND_ROWS, attention
+from pellucid.ops.attention import attention
+from pellucid.ops.attention_forms import HEADS_AND_ROWS
 from pellucid.ops.contract import dot_general, free_axes
 from pellucid.ops.define import lookup
 from pellucid.ops.movement import broadcast, reshape, transpose

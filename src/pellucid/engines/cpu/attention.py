@@ -23,7 +23,7 @@ from pellucid.engines.loops.ir import Kernel, scratch_bytes
 from pellucid.engines.loops.roles import BLOCK, GROUP, has_contraction, orient, sort_loops
 from pellucid.engines.loops.schedule import schedule
 from pellucid.ir.graph import TensorType
-from pellucid.ops.attention import USUAL, HeadsFirst, heads_exchanged, sizes_of
+from pellucid.ops.attention_forms import USUAL, HeadsFirst, heads_exchanged, sizes_of
 
 ATTENTIONS: Final = ("attention", "attention_gradient")
 """The ops that are realised here."""

@@ -40,7 +40,7 @@ from pellucid.engines.loops.ir import (
     Statement,
     Store,
 )
-from pellucid.ops.attention import COLUMN_CHUNK, Sizes, drawn_columns, rows_at_once
+from pellucid.ops.attention_forms import COLUMN_CHUNK, Sizes, drawn_columns, rows_at_once
 
 Strides = tuple[int, ...]
 
