@@ -169,7 +169,7 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
     tables = spec.tables is not None
     turned = _turns_rhs(spec) and not tables
     pack_rhs = _packs_rhs(spec) and not turned
-    rows, vectors = _register_tile(spec, isa, lanes, pack_rhs or turned)
+    rows, vectors = (1, 1) if turned else _register_tile(spec, isa, lanes, pack_rhs)
     pack_lhs = not tables and _packs_lhs(spec, rows, vectors * lanes)
     if not (pack_lhs or tables) and rows > 8 and _collides(spec):
         rows, vectors = _low_tile(spec, isa, rows, vectors)
