@@ -19,7 +19,9 @@ from weakref import ref
 from pellucid.core import tree
 from pellucid.engines.base import Executable, Frame, Storage, layout
 from pellucid.ir.graph import Graph, TensorType
-from pellucid.passes.pipeline import clean
+from pellucid.ir.record import unheard
+from pellucid.passes.fast import Rewrite
+from pellucid.passes.pipeline import clean, hasten
 from pellucid.passes.traffic import Traffic, fewest_bytes, flops_of
 from pellucid.tensor.binding import RESULT, Binding
 from pellucid.tensor.cell import Cell, clock, gate
@@ -52,7 +54,7 @@ class Compiled:
     """One executable of a jitted function, its guards, and its way of being called.
 
     `graph` is what was traced and `executable` what the engine made of it; `inputs` and `outputs`
-    are their types.
+    are their types; `fast` says whether rounding may be changed.
     """
 
     def __init__(
@@ -64,8 +66,10 @@ class Compiled:
         treedef: tree.TreeDef,
         leaves: Sequence[Any],
         resultdef: tree.TreeDef,
+        fast: bool = False,
     ) -> None:
         self.name = name
+        self.fast = fast
         self.executable = executable
         self.binding = binding
         self.reach = reach
@@ -128,10 +132,18 @@ class Compiled:
         fewest = fewest_bytes(graph, len(self._results))
         return Traffic(made.count, made.kernels, made.moved_bytes, fewest, flops_of(graph.nodes))
 
+    @property
+    def rewrites(self) -> tuple[Rewrite, ...]:
+        """What was rewritten to other rounding, and to which error; nothing unless `fast`."""
+        if not self.fast:
+            return ()
+        with unheard():
+            return hasten(clean(self.graph))[1]
+
     def renewed(self) -> Compiled:
         """The same call, with what the engine makes of the graph now; this one runs as before."""
         made = copy(self)
-        made.executable = self._engine.build(self.graph, self.binding.donate)
+        made.executable = self._engine.build(self.graph, self.binding.donate, self.fast)
         made._known, made._seats = _Known(), []
         for cell in self.binding.assigned:
             cell._writers = (*cell._writers, ref(made))

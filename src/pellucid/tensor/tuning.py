@@ -44,7 +44,8 @@ def tune(function: Callable[..., Any], *args: Any, seconds: float = 20.0, **kwar
         raise TraceError(f"tune: a function is being traced{where}\n  call it outside of jit")
     jitted, given = _jitted(function, args)
     compiled = jitted.compile(*given, **kwargs)
-    report = current_engine().tune(compiled.graph, compiled.binding.donate, seconds)
+    donate, fast = compiled.binding.donate, jitted.fast
+    report = current_engine().tune(compiled.graph, donate, seconds, fast)
     jitted.renew()
     return report
 
