@@ -9,7 +9,7 @@ one another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Final, Protocol
@@ -133,15 +133,16 @@ def array_at(
 
 
 class Launch(Protocol):
-    """One op over operands of given layouts, ready to run; safe to call from several threads."""
+    """One op over operands of given layouts, ready to run; safe to run from several threads."""
 
     @property
     def result(self) -> Layout:
         """The layout of the result, which is dense."""
         ...
 
-    def __call__(self, *addresses: int) -> None:
-        """Run: the operands' addresses, then the result's."""
+    @property
+    def run(self) -> Callable[..., object]:
+        """What runs it, called with the operands' addresses and then the result's."""
         ...
 
 

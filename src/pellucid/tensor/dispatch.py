@@ -57,7 +57,7 @@ def apply(op: Op, operands: tuple[Tensor, ...], attrs: Attrs = ()) -> Tensor:
         assert engine is not None, "a plan was made by an engine"
         storage = engine.allocate(result.nbytes)
         address = storage.address
-        plan(*addresses, address)
+        plan.run(*addresses, address)
     out = Tensor(result, storage, address)
     for tensor in operands:
         if tensor._tape is not None:

@@ -15,9 +15,9 @@ from pellucid.core.config import setting
 from pellucid.core.error import UnsupportedOpError
 from pellucid.core.shape import is_static
 from pellucid.core.source import Source, at_line
-from pellucid.engines.base import Layout, Storage, Tuned
+from pellucid.engines.base import Launch, Layout, Storage, Tuned
 from pellucid.engines.cpu.book import Book, read_book
-from pellucid.engines.cpu.eager import EagerLaunch, launcher
+from pellucid.engines.cpu.eager import launcher
 from pellucid.engines.cpu.pool import Step
 from pellucid.engines.cpu.program import Program, program_key, read, written
 from pellucid.engines.cpu.rules import (
@@ -56,9 +56,7 @@ class CpuEngine:
         """A pooled block, aligned to a cache line."""
         return allocate(nbytes)
 
-    def launcher(
-        self, op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...]
-    ) -> EagerLaunch:
+    def launcher(self, op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...]) -> Launch:
         """One op through a kernel that takes sizes and strides: a new shape compiles nothing."""
         return launcher(op, attrs, operands)
 

@@ -33,7 +33,7 @@ class ReferenceLaunch:
         (type,) = op.result_types(tuple(operand.type for operand in operands), attrs)
         self.result = layout(type)
 
-    def __call__(self, *addresses: int) -> None:
+    def run(self, *addresses: int) -> None:
         """Read the operands, compute, write the result."""
         arrays = [array_at(a, o) for a, o in zip(addresses, self.operands, strict=False)]
         (result,) = self.op.evaluate(*arrays, **self.attrs)
