@@ -3,14 +3,14 @@
 ctypes looks at each argument of each call, which takes longer than a small kernel. So the code that
 stands between Python and kernels is generated too: functions of the kind that builtins are
 (METH_FASTCALL of Python's stable C interface), bound to the address of a record that says what to
-run. Whoever makes such a function keeps the record, and the code behind it, alive.
+run. It keeps alive what it is told to.
 """
 
 from __future__ import annotations
 
 import ctypes
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -27,24 +27,36 @@ FASTCALL: Final = 0x80
 """The flag of a builtin that gets its arguments as an array, from Python's methodobject.h."""
 
 
-def kernel_call(kernel: int, sizes: int, tasks: int, brief: bool) -> tuple[Native, array[int]]:
+def kernel_call(kernel: int, sizes: int, tasks: int, brief: bool, keep: object) -> Native:
     """A function of a kernel's buffers that runs all its tasks on the calling thread.
 
-    A `brief` one keeps the interpreter's lock meanwhile. The record comes with it, to be kept.
+    A `brief` one keeps the interpreter's lock meanwhile.
     """
-    record = array("q", [kernel, sizes, tasks, brief])
-    return _bound("call_kernel", record), record
+    return _bound("call_kernel", _Record([kernel, sizes, tasks, brief], keep))
 
 
-def steps_calls(run_steps: int, steps: int, count: int) -> tuple[Native, Native, array[int]]:
-    """Two functions that run steps without the interpreter's lock, and their record.
+def steps_calls(run_steps: int, steps: int, count: int, keep: object) -> tuple[Native, Native]:
+    """Two functions that run steps without the interpreter's lock.
 
     Both take a context; then the one takes the address of a base table, the other the addresses
     that are in it. They return what the step runner does: 0, or the number of the step that found
     no memory.
     """
-    record = array("q", [run_steps, steps, count])
-    return _bound("call_on_table", record), _bound("call_on_addresses", record), record
+    record = _Record([run_steps, steps, count], keep)
+    return _bound("call_on_table", record), _bound("call_on_addresses", record)
+
+
+class _Record(int):
+    """The address of a few words, which live as long as it does, and so does `keep`."""
+
+    words: array[int]
+    keep: object
+
+    def __new__(cls, words: Sequence[int], keep: object) -> _Record:
+        held = array("q", words)
+        made = super().__new__(cls, held.buffer_info()[0])
+        made.words, made.keep = held, keep
+        return made
 
 
 _NAMES = ("call_kernel", "call_on_table", "call_on_addresses")
@@ -139,7 +151,6 @@ def _constructor() -> Any:
     return new
 
 
-def _bound(name: str, record: array[int]) -> Native:
-    definition = ctypes.addressof(_definitions()[name])
-    made: Native = _constructor()(definition, record.buffer_info()[0], None)
+def _bound(name: str, record: _Record) -> Native:
+    made: Native = _constructor()(ctypes.addressof(_definitions()[name]), record, None)
     return made

@@ -71,14 +71,14 @@ class Ignoring:
 class Alone:
     """A kernel with little to do, run by the calling thread."""
 
-    __slots__ = ("_keep", "result", "run")
+    __slots__ = ("result", "run")
 
     def __init__(self, result: Layout, ready: Ready, arrays: Arrays, brief: bool) -> None:
         self.result = result
         sizes = array("q", ready.sizes)
         address = ready.code[ready.name]
-        call, record = kernel_call(address, sizes.buffer_info()[0], ready.tasks, brief)
-        self._keep = (ready.code, sizes, arrays, record)
+        keep = (ready.code, sizes, arrays)
+        call = kernel_call(address, sizes.buffer_info()[0], ready.tasks, brief, keep)
         self.run: Run = call
         if arrays:
             constants = _addresses(arrays)

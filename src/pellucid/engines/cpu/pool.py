@@ -56,16 +56,16 @@ class Steps:
             layout.extend(word for pair in step.arguments for word in pair)
             layout.extend(step.sizes)
         # Only now does the memory stay where it is, so that addresses into it can be written.
-        self._layout = layout
         self.address = layout.buffer_info()[0]
         at = self.address + 8 * head
         for number, step in enumerate(steps):
             words = _step_words(step, at)
             layout[number * len(words) : (number + 1) * len(words)] = array("q", words)
             at += 8 * (2 * len(step.arguments) + len(step.sizes))
-        calls = steps_calls(_runtime().run_steps, self.address, self.count)
         # Both take a context; then the address of a base table, or the addresses that are in it.
-        self.on_table, self.on_addresses, self._record = calls
+        self.on_table, self.on_addresses = steps_calls(
+            _runtime().run_steps, self.address, self.count, layout
+        )
 
 
 class Context:
