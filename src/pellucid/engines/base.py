@@ -87,16 +87,18 @@ class Storage:
     """A block of host memory, kept alive by whoever holds this object.
 
     `address` is where it starts, `owner` what must live as long (an array, a pooled block, a
-    capsule); `borrowed` says that somebody outside may change the bytes.
+    capsule); `borrowed` says that somebody outside may change the bytes. An engine may keep the
+    object itself, to give it out again when nobody else holds it: `kept` is then 1.
     """
 
-    __slots__ = ("__weakref__", "address", "borrowed", "nbytes", "owner")
+    __slots__ = ("__weakref__", "address", "borrowed", "kept", "nbytes", "owner")
 
     def __init__(self, address: int, nbytes: int, owner: object, borrowed: bool = False) -> None:
         self.address = address
         self.nbytes = nbytes
         self.owner = owner
         self.borrowed = borrowed
+        self.kept = 0
 
     def view(self, layout: Layout, address: int) -> NDArray[Any]:
         """A read-only NumPy array over this memory; the array keeps the storage alive."""
@@ -287,6 +289,10 @@ class Engine(Protocol):
 
     def allocate(self, nbytes: int) -> Storage:
         """Memory for a result, aligned to ALIGNMENT bytes, its content undefined."""
+        ...
+
+    def allocator(self, nbytes: int) -> Callable[[], Storage]:
+        """What `allocate` does for so many bytes, quicker where it is asked for again and again."""
         ...
 
     def launcher(self, op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...]) -> Launch:

@@ -6,7 +6,7 @@ nodes -> loop nests (rules) -> places (passes/memory) -> LLVM IR -> object code 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -29,7 +29,7 @@ from pellucid.engines.cpu.rules import (
     realise_graph,
 )
 from pellucid.engines.cpu.runtime import CpuExecutable, Explained, Launched
-from pellucid.engines.cpu.storage import allocate
+from pellucid.engines.cpu.storage import allocate, allocator
 from pellucid.engines.cpu.tune import tune_program
 from pellucid.engines.llvm import cache
 from pellucid.engines.llvm.cache import cache_key
@@ -55,6 +55,10 @@ class CpuEngine:
     def allocate(self, nbytes: int) -> Storage:
         """A pooled block, aligned to a cache line."""
         return allocate(nbytes)
+
+    def allocator(self, nbytes: int) -> Callable[[], Storage]:
+        """As `allocate`, for one size."""
+        return allocator(nbytes)
 
     def launcher(self, op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...]) -> Launch:
         """One op through a kernel that takes sizes and strides: a new shape compiles nothing."""
