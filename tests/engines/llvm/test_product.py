@@ -339,6 +339,17 @@ def test_panels_of_bytes_that_share_lines_are_packed_together(columns, dtype: DT
         same(multiply(lhs, rhs, isa), contract(lhs, rhs, fused=False))
 
 
+@pytest.mark.parametrize("dtype", [int8, int16, bfloat16, float16, float32], ids=str)
+def test_a_last_column_alone_writes_nothing_beyond_it(dtype: DType):
+    lhs, rhs = (np.ones(s, dtype.numpy) for s in ((20, 8), (8, 17)))
+    wide = np.full((20, 24), 99, dtype.numpy)
+    for isa in HERE:
+        wide[:] = 99
+        multiply(lhs, rhs, isa, out=wide[:, :17])
+        assert (wide[:, :17] == 8).all()
+        assert (wide[:, 17:] == 99).all()
+
+
 def test_rhs_of_many_rows_or_from_far_is_packed_and_of_few_fetched_ahead():
     def chosen(m: int, k: int, n: int) -> Tiling:
         return choose_tiling(ProductSpec(float32, (), m, n, k, *_row_major(k, n)), AVX512)
