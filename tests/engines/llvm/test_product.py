@@ -28,8 +28,9 @@ from pellucid.core.dtype import (
 from pellucid.engines.llvm import jit
 from pellucid.engines.llvm.product import define_product
 from pellucid.engines.llvm.product_results import Place
-from pellucid.engines.llvm.target import AVX2, AVX512, AVX512_VNNI, ISAS, SSE2, Isa, host_isa
+from pellucid.engines.llvm.target import AVX2, AVX512, AVX512_VNNI, NAMED, SSE2, Isa, host_isa
 from pellucid.engines.llvm.text import Function, Module
+from pellucid.engines.llvm.tile_choice import choose_tiling
 from pellucid.engines.llvm.tiling import (
     KEPT,
     Param,
@@ -37,7 +38,6 @@ from pellucid.engines.llvm.tiling import (
     Strides,
     Tables,
     Tiling,
-    choose_tiling,
     cut,
     static_cut,
 )
@@ -45,7 +45,7 @@ from pellucid.engines.llvm.types import F32, I64, PTR, Value
 
 HOST = host_isa()
 FEW = [HOST] if HOST is SSE2 else [HOST, SSE2]
-HERE = ISAS[ISAS.index(HOST) :]
+HERE = NAMED[NAMED.index(HOST) :]
 CHAINS = [isa for isa in HERE if not isa.pairs_bfloat16]
 KERNEL = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p
