@@ -11,10 +11,20 @@ from dataclasses import dataclass
 from pellucid.engines.llvm.folded import FoldedOperand, define_folded_packing
 from pellucid.engines.llvm.panels import Operand, define_packing
 from pellucid.engines.llvm.product_plan import Part, Plan
-from pellucid.engines.llvm.sizes import Number, add, greatest, least, mul, quotient, sub, value
+from pellucid.engines.llvm.sizes import (
+    Number,
+    add,
+    greatest,
+    least,
+    mul,
+    quotient,
+    remainder,
+    sub,
+    value,
+)
 from pellucid.engines.llvm.text import Function, Module
 from pellucid.engines.llvm.tiling import Size, lhs_width
-from pellucid.engines.llvm.types import VOID, Value
+from pellucid.engines.llvm.types import I64, VOID, Value, constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,22 @@ class Operands:
             self._call_packing("rhs", source, plan.rhs_panel, part.depth, count)
         step = f.select(whole, value(plan.rhs.first), columns)
         return Columns(n, f.select(whole, source, plan.rhs_panel), step, count)
+
+    def next_panel(self, part: Part, panel: Value, tile: Value) -> Value:
+        """The part of the panel after this one that a tile is to fetch: a vector of each k.
+
+        After the last panel comes the first one of the next chunk; after the last chunk, the first.
+        """
+        f, plan, tiling = self.f, self.plan, self.plan.tiling
+        after = f.add(panel, 1)
+        ends = f.icmp("sge", after, value(part.panels[1]))
+        end = add(f, part.k, part.depth)
+        chunk = f.select(f.icmp("sge", value(end), value(plan.k)), constant(I64, 0), value(end))
+        k = f.select(ends, chunk, value(part.k))
+        first = f.select(ends, value(part.panels[0]), after)
+        vector = remainder(f, sub(f, tile, part.tiles[0]), tiling.vectors)
+        n = add(f, mul(f, first, tiling.columns), mul(f, vector, tiling.lanes))
+        return plan.rhs.at(f, part.batch, k, n)
 
     def _call_packing(
         self, which: str, source: Value, panel: Value, depth: Number, count: Number
