@@ -8,6 +8,7 @@ and those that are free: giving and taking back need not count.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Callable, Generator
@@ -26,6 +27,9 @@ SMALL: Final = 4096
 """Up to this many bytes a block is small: of each size so many are kept, without counting bytes."""
 KEPT_SMALL: Final = 256
 
+MUCH: Final = 1 << 20
+"""Bytes of a lasting block before which it is worth it to give free ones back."""
+
 assert ALIGNMENT == 64, "small sizes are rounded up by a mask"
 
 
@@ -34,6 +38,10 @@ class Meter:
     """The most bytes that were held at once since the measurement began."""
 
     peak: int
+
+
+# The C library keeps what it gets back between blocks in use, unless it is told (glibc only).
+trim_heap: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 class BlockPool:
@@ -67,6 +75,30 @@ class BlockPool:
         if self.meters:
             self._read_meters()
         return block
+
+    def allocate_for_long(self, nbytes: int) -> Storage:
+        """As `allocate`; where much is to be made, what lies free goes back to the system first.
+
+        A compiled program begins with it, which seldom needs the sizes that were needed before.
+        """
+        if nbytes >= MUCH and not self.free.get(block_bytes(nbytes)):
+            self.release()
+        return self.allocate(nbytes)
+
+    def release(self) -> None:
+        """Give the large blocks that lie free back to the operating system."""
+        for size, blocks in list(self.free.items()):
+            while size > SMALL:
+                # Another thread may take the last one.
+                try:
+                    blocks.pop()
+                except IndexError:
+                    break
+                with self._lock:
+                    self.kept -= size
+                    self.made -= size
+        if trim_heap is not None:
+            trim_heap(0)
 
     def take_back(self, size: int, address: int, owner: object) -> None:
         """Keep a block for the next request of its size, as long as there is room."""
@@ -129,6 +161,7 @@ def block_bytes(nbytes: int) -> int:
 
 _pool = BlockPool()
 allocate = _pool.allocate
+allocate_for_long = _pool.allocate_for_long
 os.register_at_fork(after_in_child=_pool.renew_after_fork)
 
 
