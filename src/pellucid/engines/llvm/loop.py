@@ -49,6 +49,8 @@ def define_loops(module: Module, kernel: Kernel) -> None:
         one, other = (known[name] for name in kernel.unless)
         with f.when(f.icmp("ne", one, other), name="apart"):
             emit(scope, kernel.body)
+    if any(binding.kind == "stream" for binding in kernel.schedule):
+        f.finish_streams()
     f.ret()
 
 

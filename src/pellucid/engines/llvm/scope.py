@@ -104,7 +104,10 @@ class Scope:
                 self._scatter(line, raw, start, step, wild, copy)
                 continue
             at = f.gep(self.pointers[line.buffer], self._along(start, step, copy), scalar)
-            self._write(at, raw)
+            if self._is_whole() and self.kernel.bound(line.buffer, "stream") is not None:
+                f.stream(raw, at)
+            else:
+                self._write(at, raw)
 
     def update(self, line: Update) -> None:
         """Read, combine and write back, in the order of the loops."""
@@ -158,6 +161,10 @@ class Scope:
             _store_masked(self.f, raw, at, self.vector.mask)
         else:
             self.f.store(raw, at)
+
+    def _is_whole(self) -> bool:
+        """Whether all lanes of a vector exist."""
+        return self.vector is not None and self.vector.mask is None
 
     def spread(self, name: str) -> Bundle:
         """A named value as full vectors, one for each copy."""

@@ -296,7 +296,9 @@ Line = Let | Store | Update | Chain | Contract | Sort
 Statement = Line | Loop | Reduce
 
 
-BindingKind = Literal["thread", "vector", "unroll", "rows", "vectors", "block", "group", "pack"]
+BindingKind = Literal[
+    "thread", "vector", "unroll", "rows", "vectors", "block", "group", "pack", "stream"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +307,8 @@ class Binding:
 
     A product's m runs in tiles of so many `rows`, its n in panels of so many `vectors`; a task
     takes a `block` of tiles by a `group` of panels. The operand that moves along an axis with
-    `pack` is packed.
+    `pack` is packed. With "stream" the name is a buffer's, which is written past the caches and
+    begins at a multiple of so many bytes.
     """
 
     axis: str
