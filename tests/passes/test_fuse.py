@@ -497,6 +497,16 @@ def test_maximum_of_windows_and_its_places_are_one_kernel_and_their_way_back_ano
     assert kernels(fused) == ["loop(window_max mul mul window_argmax)", "window_scatter"]
 
 
+def test_maximum_that_is_read_in_another_shape_shares_its_kernel_with_its_places():
+    def layer(x, w):
+        y = pool(x)
+        return dot(reshape(y, shape=(2, prod(y.shape[1:]))), w)
+
+    sizes = prod(graph_of(pool, (2, 5, 4, 3)).outputs[0].shape) // 2
+    fused = fuse(clean(vjp(graph_of(layer, (2, 5, 4, 3), (sizes, 7)), (0,))))
+    assert "loop(window_max window_argmax)" in kernels(fused)
+
+
 def test_what_follows_a_window_is_in_its_kernel():
     def masked(x, g):
         return select(less(full_like(x, 0.0), x), pool(g), full_like(x, 0.0))

@@ -33,7 +33,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pellucid.core.shape import product
-from pellucid.ir.graph import Graph, Node, Value
+from pellucid.ir.graph import Graph, Node, TensorType, Value
 from pellucid.passes.assemble import assemble
 from pellucid.passes.columns import join_columns
 from pellucid.passes.groups import Group, Plan, kind_of, reads_plainly
@@ -107,13 +107,16 @@ def join_siblings(plan: Plan) -> None:
     for node in plan.graph.nodes:
         group = plan.group_of.get(node)
         if group is not None and group.kind == "loop" and node is group.nodes[0]:
+            # Not that of the group, whose results may be written in another shape.
+            (type,) = node.types
+            assert isinstance(type, TensorType), "a loop makes tensors"
             read = [
                 edge.value
                 for edge in plan.reads(group)
-                if edge.value.shape == group.shape or kind_of(edge.user) == "window"
+                if edge.value.shape == type.shape or kind_of(edge.user) == "window"
             ]
             shared = [None] if product(group.shape) == 1 else read
-            _join_first(plan, node, [(group.shape, value) for value in shared], known)
+            _join_first(plan, node, [(type.shape, value) for value in shared], known)
 
 
 def join_reshapes(plan: Plan) -> None:
