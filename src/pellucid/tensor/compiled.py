@@ -254,12 +254,15 @@ class Compiled:
             outputs.append(Tensor(place, storage, address))
         left = [self._new(place, slot, table) for slot, place in self._left] if self._left else []
         self.executable.run(seat.frame)
-        self._seats.append(seat)
+        if self._once:
+            # Later calls have another entry, which is to work in the same memory.
+            self.spent = True
+            self.executable.release(seat.frame)
+        else:
+            self._seats.append(seat)
         del brought  # what was brought lives until the run is over
         if self._writes:
             self._commit(fresh, left)
-        if self._once:
-            self.spent = True
         return outputs
 
     def _bring(self, table: Any) -> list[Tensor]:

@@ -6,7 +6,7 @@ nodes -> loop nests (rules) -> places (passes/memory) -> LLVM IR -> object code 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,9 +15,9 @@ from pellucid.core.config import setting
 from pellucid.core.error import UnsupportedOpError
 from pellucid.core.shape import is_static
 from pellucid.core.source import Source, at_line
-from pellucid.engines.base import Layout, Storage, Tuned
+from pellucid.engines.base import Launch, Layout, Storage, Tuned
 from pellucid.engines.cpu.book import Book, read_book
-from pellucid.engines.cpu.eager import EagerLaunch, launcher
+from pellucid.engines.cpu.eager import launcher
 from pellucid.engines.cpu.pool import Step
 from pellucid.engines.cpu.program import Program, program_key, read, written
 from pellucid.engines.cpu.rules import (
@@ -29,7 +29,7 @@ from pellucid.engines.cpu.rules import (
     realise_graph,
 )
 from pellucid.engines.cpu.runtime import CpuExecutable, Explained, Launched
-from pellucid.engines.cpu.storage import allocate
+from pellucid.engines.cpu.storage import allocate, allocator
 from pellucid.engines.cpu.tune import tune_program
 from pellucid.engines.llvm import cache
 from pellucid.engines.llvm.cache import cache_key
@@ -56,9 +56,11 @@ class CpuEngine:
         """A pooled block, aligned to a cache line."""
         return allocate(nbytes)
 
-    def launcher(
-        self, op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...]
-    ) -> EagerLaunch:
+    def allocator(self, nbytes: int) -> Callable[[], Storage]:
+        """As `allocate`, for one size."""
+        return allocator(nbytes)
+
+    def launcher(self, op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...]) -> Launch:
         """One op through a kernel that takes sizes and strides: a new shape compiles nothing."""
         return launcher(op, attrs, operands)
 
