@@ -53,7 +53,9 @@ def hasten(graph: Graph) -> tuple[Graph, tuple[Rewrite, ...]]:
     # After cleaning: how a thing was spelled then matters least.
     found: list[Rewrite] = []
     for one in FAST:
-        graph, rewrite = one.rewrite(graph)
+        after, rewrite = one.rewrite(graph)
+        # What was replaced is gone before the next pass counts.
+        graph = dce(after) if rewrite.times else graph
         found.append(rewrite)
     rewrites = _told(found)
     return (clean(graph) if rewrites else graph), rewrites
