@@ -509,10 +509,10 @@ def test_sums_of_a_tile_stay_in_registers(isa, sums, layouts):
 
 @pytest.mark.parametrize(("isa", "sums"), [(AVX512, 28), (AVX2, 12)], ids=["avx512", "avx2"])
 def test_sums_of_a_tile_found_by_tables_stay_in_registers(isa, sums):
-    # Rows of 20 places in 22, k over 3 x 3 places of 8 channels: a convolution.
-    tables = Tables((10, 20), (3, 24), (22 * 8, 8), (22 * 8, 1))
+    # Rows of 28 places in 30, k over 3 x 3 places of 8 channels: a convolution.
+    tables = Tables((10, 28), (3, 24), (30 * 8, 8), (30 * 8, 1))
     lhs, rhs, out = Strides((), 0, 0), Strides((), 64, 1), Strides((), 64, 1)
-    spec = ProductSpec(float32, (), 200, 64, 72, lhs, rhs, out, tables=tables)
+    spec = ProductSpec(float32, (), 280, 64, 72, lhs, rhs, out, tables=tables)
     module = Module(isa)
     define_product(module, "product", spec, choose_tiling(spec, isa))
     lines = hot_loop(jit.assembly(module.text(), isa))

@@ -25,7 +25,7 @@ from pellucid.engines.llvm.sizes import (
 )
 from pellucid.engines.llvm.text import Function, Module
 from pellucid.engines.llvm.tiling import Size, lhs_width
-from pellucid.engines.llvm.types import VOID, Value
+from pellucid.engines.llvm.types import I64, VOID, Value, constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,22 @@ class Operands:
         with f.when(f.icmp("eq", value(place), 0), name="slab"):
             self._call_packing("rhs", source, plan.rhs_panel, part.depth, count)
         return f.gep(plan.rhs_panel, mul(f, place, plan.panel_size), plan.scalar)
+
+    def next_panel(self, part: Part, panel: Value, tile: Value) -> Value:
+        """The part of the panel after this one that a tile is to fetch: a vector of each k.
+
+        After the last panel comes the first one of the next chunk; after the last chunk, the first.
+        """
+        f, plan, tiling = self.f, self.plan, self.plan.tiling
+        after = f.add(panel, 1)
+        ends = f.icmp("sge", after, value(part.panels[1]))
+        end = add(f, part.k, part.depth)
+        chunk = f.select(f.icmp("sge", value(end), value(plan.k)), constant(I64, 0), value(end))
+        k = f.select(ends, chunk, value(part.k))
+        first = f.select(ends, value(part.panels[0]), after)
+        vector = remainder(f, sub(f, tile, part.tiles[0]), tiling.vectors)
+        n = add(f, mul(f, first, tiling.columns), mul(f, vector, tiling.lanes))
+        return plan.rhs.at(f, part.batch, k, n)
 
     def _call_packing(
         self, which: str, source: Value, panel: Value, depth: Number, count: Number

@@ -120,7 +120,9 @@ class Plan:
             if tiling.pack_lhs
             else 0,
             mul(f, kept, tiling.rows * tiling.columns),
-            mul(f, self.block, tiling.rows * 64 // self.scalar.bits) if tiling.tables else 0,
+            mul(f, add(f, self.block, 1), tiling.rows * 64 // self.scalar.bits)
+            if tiling.tables
+            else 0,
             mul(f, self.chunk, 64 // self.scalar.bits) if tiling.tables else 0,
         )
         offsets: list[Number] = [0]

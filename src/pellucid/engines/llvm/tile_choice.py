@@ -6,6 +6,7 @@ By the extents where they are known, else what suits most. Nothing here touches 
 from __future__ import annotations
 
 from dataclasses import replace
+from math import gcd
 
 from pellucid.core.dtype import (
     DType,
@@ -148,6 +149,26 @@ _PAGE = 4096
 """Bytes of a page of memory."""
 
 
+def fetches_panels(spec: ProductSpec) -> bool:
+    """Whether tiles that tables serve fetch the next panel of rhs: along lines of memory."""
+    return spec.tables is not None and not spec.beside and spec.rhs.second == 1
+
+
+def fetched_rows(spec: ProductSpec, tiling: Tiling) -> int:
+    """The level of cache to which such tiles fetch the rows of the next one; 0: they do not.
+
+    It is the nearest one if that can hold a line of each row of both, wherever k stands.
+    """
+    if spec.tables is None or spec.beside or spec.tables.depth_strides[-1:] != (1,):
+        return 0
+    step = spec.tables.row_strides[-1]
+    if not isinstance(step, int):
+        return 2
+    # Lines 4 KiB apart share a set of eight.
+    held = 8 * (_PAGE // gcd(step * spec.dtype.bytes, _PAGE))
+    return 1 if 2 * tiling.rows <= held else 2
+
+
 def _low_tile(spec: ProductSpec, isa: Isa, rows: int, vectors: int) -> tuple[int, int]:
     """A tile low enough for rows of lhs that collide, if there are columns for it."""
     wide = isinstance(spec.n, int) and spec.n % (4 * isa.lanes(accumulator_bits(spec.dtype))) == 0
@@ -157,14 +178,19 @@ def _low_tile(spec: ProductSpec, isa: Isa, rows: int, vectors: int) -> tuple[int
 def _even_rows(spec: ProductSpec, m: int, tallest: int) -> int:
     """The height of tiles that are as even as can be; through tables, one that divides a line.
 
-    128 rows are 18 tiles of 6 and 4 of 5, not 21 and one of 2.
+    128 rows are 18 tiles of 6 and 4 of 5, not 21 and one of 2. Where no height divides a line, rows
+    too many are weighed against a row's worth that each tile costs: 49 are 5 of 10, not 4 of 13.
     """
-    line = spec.tables.rows[-1] if spec.tables is not None else 0
+    if spec.tables is None:
+        return -(-m // -(-m // tallest)) if m else tallest
+    line = spec.tables.rows[-1] if spec.tables.rows else 0
     if isinstance(line, int) and line:
         for rows in range(min(tallest, line), -(-6 * tallest // 7) - 1, -1):
             if line % rows == 0:
                 return rows
-    return -(-m // -(-m // tallest)) if m else tallest
+    tallest = min(tallest, max(m, 1))
+    heights = range(-(-5 * tallest // 7), tallest + 1)
+    return min(heights, key=lambda rows: (-(-m // rows) * (rows + 1), -rows))
 
 
 def _packs_rhs(spec: ProductSpec) -> bool:

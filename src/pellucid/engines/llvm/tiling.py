@@ -233,7 +233,7 @@ def _launch(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) ->
         block * kept * tiling.rows * tiling.columns,
     )
     bytes = [-(-count * accumulator_bits(dtype) // 512) * 64 for count in counts]
-    tables = -(-block * tiling.rows // 8) + -(-chunk // 8) if tiling.tables else 0
+    tables = -(-(block + 1) * tiling.rows // 8) + -(-chunk // 8) if tiling.tables else 0
     return Cut(block, group, tasks, -(-_WORTH_A_THREAD // products), sum(bytes) + 64 * tables)
 
 
