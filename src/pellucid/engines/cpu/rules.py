@@ -33,7 +33,7 @@ from pellucid.engines.llvm.target import Isa
 from pellucid.engines.loops.blocks import Blocked
 from pellucid.engines.loops.build import draft, draft_phase
 from pellucid.engines.loops.contracted import ScatteredAxes
-from pellucid.engines.loops.convolved import phases_of
+from pellucid.engines.loops.convolved import phases_of, reads_padding
 from pellucid.engines.loops.draft import Draft, Strides, sizes_of
 from pellucid.engines.loops.hold import hold
 from pellucid.engines.loops.into import draft_into, draft_sort
@@ -167,7 +167,7 @@ def _realised(graph: Graph, isa: Isa) -> Realisation:
     node = contraction_of(graph)
     if node is None:
         return _kernels(graph, isa)
-    stage = first_stage(node)
+    stage = first_stage(node, node.op.name == "convolution" and reads_padding(node))
     if stage is not None:
         return _staged(graph, node, stage, isa)
     if phases_of(node):
