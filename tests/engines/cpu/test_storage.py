@@ -36,10 +36,24 @@ def test_block_is_aligned_and_large_enough(nbytes: int) -> None:
 
 @pytest.mark.parametrize("nbytes", SIZES)
 def test_freed_block_is_used_again(nbytes: int) -> None:
-    block = allocate(nbytes)
+    # Small ones of a pool of its own, in which no other is free; large ones go back to the first.
+    pool = BlockPool() if nbytes <= SMALL else storage._pool
+    block = pool.allocate(nbytes)
     address = block.address
     del block
-    assert allocate(nbytes).address == address
+    assert pool.allocate(nbytes).address == address
+
+
+def test_a_ring_gives_out_each_block_once_and_again_when_it_is_free() -> None:
+    pool = BlockPool()
+    held = [pool.allocate(100) for _ in range(KEPT_SMALL)]
+    addresses = {block.address for block in held}
+    assert len(addresses) == len(held)
+    before = pool.made
+    held.clear()
+    again = [pool.allocate(100) for _ in range(KEPT_SMALL)]
+    assert {block.address for block in again} <= addresses
+    assert pool.made == before
 
 
 def test_a_large_block_for_long_has_what_lies_free_given_back_first() -> None:

@@ -57,8 +57,7 @@ class CpuFrame:
 
     def __init__(self, slots: int, arena: Storage | None) -> None:
         self.table = (ctypes.c_int64 * slots)()
-        # Ready for the native call: ctypes would convert an int each time.
-        self.address = ctypes.c_int64(ctypes.addressof(self.table))
+        self.address = ctypes.addressof(self.table)
         self.arena = arena
 
 

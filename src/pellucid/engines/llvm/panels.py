@@ -187,7 +187,8 @@ class Tile:
     `clamped`: the last rows may be missing, and repeat the last one that exists. `turned`: there is
     one row, and rhs is read where it lies, each column along k; the last columns may be missing.
     `fold`: each element of the panels holds so many k's (see `folded`), and `depth` counts these;
-    `offset`: the sums begin at the row of rhs that follows the last. While k is at work, rhs is
+    `offset`: the sums begin at the row of rhs that follows the last. `unsigned`: bytes of rhs are,
+    and those of lhs are not. While k is at work, rhs is
     fetched for the k that lies `ahead` by so many, if by any.
     """
 
@@ -202,6 +203,7 @@ class Tile:
     fold: int = 1
     offset: bool = False
     ahead: int = 0
+    unsigned: bool = False
 
     @property
     def columns(self) -> int:
@@ -266,7 +268,7 @@ def _chain(f: Function, tile: Tile) -> tuple[Value, ...]:
             factor = f.splat(one, vector)
             accs = k.accs[r * tile.vectors : (r + 1) * tile.vectors]
             pairs = zip(columns, accs, strict=True)
-            sums += [multiply_add(f, factor, column, acc, tile.fold) for column, acc in pairs]
+            sums += [_step(f, tile, factor, column, acc) for column, acc in pairs]
         k.next(*sums)
     return k.results
 
@@ -325,10 +327,14 @@ def _grown(
     return tuple(plus(f.load(vector, at), total) for total, at in pairs)
 
 
-def multiply_add(f: Function, lhs: Value, rhs: Value, addend: Value, fold: int = 1) -> Value:
-    """lhs * rhs + addend in the accumulator's type; elements may hold `fold` k's each."""
-    if fold > 1:
-        return multiply_add_folded(f, fold, lhs, rhs, addend)
+def _step(f: Function, tile: Tile, lhs: Value, rhs: Value, addend: Value) -> Value:
+    if tile.fold > 1:
+        return multiply_add_folded(f, tile.fold, lhs, rhs, addend, tile.unsigned)
+    return multiply_add(f, lhs, rhs, addend)
+
+
+def multiply_add(f: Function, lhs: Value, rhs: Value, addend: Value) -> Value:
+    """lhs * rhs + addend in the accumulator's type."""
     if addend.type.is_float:
         return f.multiply_add(lhs, rhs, addend)
     return f.add(f.mul(lhs, rhs), addend)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pellucid.core.dtype import uint8
 from pellucid.engines.llvm.panels import Tile, define_tile
 from pellucid.engines.llvm.product_operands import Columns, Operands, divides, static
 from pellucid.engines.llvm.product_plan import Part, Plan
@@ -134,7 +135,7 @@ class _Kernel:
             last = sub(f, plan.k, 1)
             fill_table(f, plan.depth_table, plan.depth_loops, part.k, part.depth, last)
         with f.loop(*part.panels, name="panel", unroll=1) as panel:
-            columns = self.operands.columns(part, mul(f, panel.index, self.tiling.columns))
+            columns = self.operands.columns(part, panel.index)
             with f.loop(*part.tiles, name="tile", unroll=1) as tile:
                 self._tile(part, tile.index, panel.index, columns)
 
@@ -236,4 +237,5 @@ class _Kernel:
         )
         tile = Tile(self.plan.scalar, *shape, row, along, not tiling.even, tiling.turned)
         tile = replace(tile, fold=tiling.fold, offset=tiling.offset, ahead=tiling.ahead)
+        tile = replace(tile, unsigned=spec.dtype is uint8)
         define_tile(module, self._tile_name, tile)

@@ -76,16 +76,16 @@ class Operands:
         panel = mul(f, at, mul(f, plan.panel_depth, lhs_width(plan.tiling)))
         return f.gep(plan.lhs_panels, panel, plan.scalar)
 
-    def columns(self, part: Part, n: Number) -> Columns:
-        """The columns from n on, packed if need be."""
+    def columns(self, part: Part, panel: Value) -> Columns:
+        """The columns of a panel, packed if need be."""
         f, plan, columns = self.f, self.plan, self.plan.tiling.columns
+        n = mul(f, panel, columns)
         source = plan.rhs.at(f, part.batch, part.k, n)
         count = sub(f, plan.n, n)
         if plan.tiling.turned:
             return Columns(n, source, plan.rhs.second, count)
         if plan.tiling.pack_rhs:
-            self._call_packing("rhs", source, plan.rhs_panel, part.depth, count)
-            return Columns(n, plan.rhs_panel, columns, count)
+            return Columns(n, self._packed(part, panel, source, count), columns, count)
         if plan.tiling.beside or divides(columns, plan.spec.n):
             return Columns(n, source, plan.rhs.first, count)
         whole = f.icmp("sge", value(count), columns)
@@ -106,6 +106,17 @@ class Operands:
         f, rows = self.f, range(self.plan.tiling.rows)
         noted = reduce(f.and_, (f.load(I64, f.gep(existing, row, I64)) for row in rows))
         return f.icmp("eq", noted, (1 << self.plan.places) - 1)
+
+    def _packed(self, part: Part, panel: Value, source: Value, count: Number) -> Value:
+        """Where a panel is packed: with those after it, if several are packed at once."""
+        f, plan = self.f, self.plan
+        if plan.tiling.slab == 1:
+            self._call_packing("rhs", source, plan.rhs_panel, part.depth, count)
+            return plan.rhs_panel
+        place = remainder(f, sub(f, panel, part.panels[0]), plan.tiling.slab)
+        with f.when(f.icmp("eq", value(place), 0), name="slab"):
+            self._call_packing("rhs", source, plan.rhs_panel, part.depth, count)
+        return f.gep(plan.rhs_panel, mul(f, place, plan.panel_size), plan.scalar)
 
     def next_panel(self, part: Part, panel: Value, tile: Value) -> Value:
         """The part of the panel after this one that a tile is to fetch: a vector of each k.
@@ -129,7 +140,8 @@ class Operands:
         strides = (self.plan.lhs.first, self.plan.lhs.second)
         if which == "rhs":
             strides = (self.plan.rhs.second, self.plan.rhs.first)
-        numbers = [value(number) for number in (depth, count, *strides)]
+        apart = (self.plan.panel_size,) if self.plan.tiling.fold > 1 else ()
+        numbers = [value(number) for number in (depth, count, *strides, *apart)]
         self.f.call(f"{self.f.name}.pack_{which}", VOID, (source, panel, *numbers))
 
     def define(self, module: Module) -> None:
@@ -158,7 +170,8 @@ class Operands:
             define_packing(module, name, operand, width)
             return
         raised, summed = (tiling.offset and which == side for side in ("lhs", "rhs"))
-        folded = FoldedOperand(spec.dtype, across, along, tiling.fold, raised, summed)
+        panels = tiling.slab if which == "rhs" else 1
+        folded = FoldedOperand(spec.dtype, across, along, tiling.fold, raised, summed, panels)
         define_folded_packing(module, name, folded, width)
 
 

@@ -129,7 +129,8 @@ class Tiling:
     are turned in registers. `tables`: lhs is read where it lies, through tables of rows and k's.
     `beside`: so are vectors of lhs and rhs, which are multiplied lane by lane.
     `fold`: an element of the packed panels holds so many k's (see `folded`). `chain`: a chunk of k
-    is not longer. `ahead`: rhs, which one row reads once, is fetched so many k's ahead.
+    is not longer. `ahead`: rhs, which few rows read once, is fetched so many k's ahead. `slab`: so
+    many panels of rhs are packed at once.
     """
 
     rows: int
@@ -146,6 +147,7 @@ class Tiling:
     fold: int = 1
     chain: int = CHUNK
     ahead: int = 0
+    slab: int = 1
 
     @property
     def offset(self) -> bool:
@@ -178,6 +180,11 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
 
     With unknown extents, `block` and `group` name the parameters; `cut` gives their numbers.
     """
+    tiling = _chosen(spec, isa, block, group)
+    return replace(tiling, slab=_slab(spec, tiling))
+
+
+def _chosen(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
     if spec.beside:
         return _beside(spec, isa, block, group)
     lanes = isa.lanes(_accumulator_bits(spec.dtype))
@@ -307,7 +314,7 @@ def _launch(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) ->
     kept = min(max(span // (group * tiling.columns), 1) * group, panels)
     deep = panel_depth(chunk, tiling)
     counts = (
-        deep * tiling.columns,
+        tiling.slab * deep * tiling.columns,
         tiling.pack_lhs * block * deep * lhs_width(tiling),
         block * kept * tiling.rows * tiling.columns,
     )
@@ -477,6 +484,17 @@ _ONE_TILE = 8
 
 _SHORT_ROW = 2048
 """Bytes from one k of rhs to the next up to which its panels are read where they lie."""
+
+
+def _slab(spec: ProductSpec, tiling: Tiling) -> int:
+    """How many panels of rhs have a cache line of each row together, where they are packed."""
+    line = tiling.columns * spec.dtype.bytes
+    whole = tiling.pack_rhs and spec.rhs.second == 1 and line < _LINE and _LINE % line == 0
+    return _LINE // line if whole and tiling.fold > 1 else 1
+
+
+_LINE = 64
+"""Bytes of a cache line."""
 
 
 def _turns_rhs(spec: ProductSpec) -> bool:

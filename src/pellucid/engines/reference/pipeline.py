@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ class ReferenceLaunch:
         (type,) = op.result_types(tuple(operand.type for operand in operands), attrs)
         self.result = layout(type)
 
-    def __call__(self, *addresses: int) -> None:
+    def run(self, *addresses: int) -> None:
         """Read the operands, compute, write the result."""
         arrays = [array_at(a, o) for a, o in zip(addresses, self.operands, strict=False)]
         (result,) = self.op.evaluate(*arrays, **self.attrs)
@@ -91,6 +92,10 @@ class ReferenceEngine:
         """Plain NumPy memory, aligned."""
         block = np.empty(nbytes + ALIGNMENT, np.uint8)
         return Storage(block.ctypes.data + -block.ctypes.data % ALIGNMENT, nbytes, block)
+
+    def allocator(self, nbytes: int) -> Callable[[], Storage]:
+        """As `allocate`, for one size."""
+        return partial(self.allocate, nbytes)
 
     def launcher(
         self, op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...]
