@@ -19,6 +19,7 @@ from pellucid.ops.define import lookup
 from pellucid.ops.elementwise import (
     add,
     cast,
+    div,
     exp,
     less,
     maximum,
@@ -293,6 +294,15 @@ def softmax(x: Value, axis: int = 1) -> Value:
     back = rows if axis == 0 else columns
     e = exp(sub(x, back(max_(x, axes=(axis,)), x)))
     return lookup("div")(e, back(sum_(e, axes=(axis,)), e))
+
+
+def test_mean_that_keeps_its_axes_is_divided_where_it_is_summed():
+    def function(x):
+        total = reshape(sum_(x, axes=(0,)), shape=(1, 9))
+        mean = div(total, full_like(total, 6.0))
+        return [mean, sqrt(reshape(mean, shape=(9,)))]
+
+    assert kernels(fuse(graph_of(function, (6, 9)))) == ["reduce(sum div sqrt)"]
 
 
 def test_softmax_is_one_kernel():
