@@ -422,6 +422,19 @@ def test_steps_of_a_sequence_are_equal_kernels_over_views_of_it():
     assert [name for name in kernels(fused) if name == "slice"] == ["slice"] * 4
 
 
+def test_part_of_a_value_is_added_where_the_product_is_made():
+    def function(x, w, all_steps):
+        step = slice(all_steps, start=(1, 0, 0), stop=(2, 6, 4), strides=(1, 1, 1))
+        return add(dot(x, w), reshape(step, shape=(6, 4)))
+
+    def with_gaps(x, w, wide):
+        return add(dot(x, w), slice(wide, start=(0, 1), stop=(6, 5), strides=(1, 1)))
+
+    found = kernels(fuse(graph_of(function, (6, 5), (5, 4), (3, 6, 4))))
+    assert found == ["slice", "reshape", "contract(dot_general add)"]
+    assert "dot_general" in kernels(fuse(graph_of(with_gaps, (6, 5), (5, 4), (6, 8))))
+
+
 def test_kernel_that_reads_two_parts_of_a_value_reads_the_value():
     def function(x):
         low, high = (slice(x, start=(a,), stop=(a + 4,), strides=(1,)) for a in (0, 4))
