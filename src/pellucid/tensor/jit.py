@@ -25,7 +25,7 @@ from pellucid.core.dtype import as_dtype
 from pellucid.core.error import TraceError
 from pellucid.core.forking import Turn, held_across_forks
 from pellucid.core.source import at_line, user_source
-from pellucid.engines.base import Executable, layout
+from pellucid.engines.base import layout
 from pellucid.ir.graph import TensorType
 from pellucid.ir.record import add_stage
 from pellucid.ir.text import print_graph
@@ -41,6 +41,7 @@ from pellucid.tensor.draws import count_outside
 from pellucid.tensor.footprint import Footprint
 from pellucid.tensor.reach import Reach
 from pellucid.tensor.state import Variable
+from pellucid.tensor.steady import Program, build_program, steady_inputs
 from pellucid.tensor.tensor import Tensor
 from pellucid.tensor.trace import Trace
 
@@ -66,11 +67,14 @@ class Jit:
     `why` says, call by call, why the function was traced again.
     """
 
-    def __init__(self, function: Function, static: tuple[int | str, ...]) -> None:
+    def __init__(
+        self, function: Function, static: tuple[int | str, ...], fast: bool = False
+    ) -> None:
         functools.update_wrapper(self, function)
         self.name: str = getattr(function, "__name__", type(function).__name__)
         self.function = function
         self.static = static
+        self.fast = fast
         self.entries: dict[Key, list[Compiled]] = {}
         self.why: list[str] = []
         self._last: Compiled | None = None
@@ -168,7 +172,7 @@ class Jit:
             if entry is not None:
                 return entry
             interrupt.prepare()
-            trace = Trace(None, is_program=True)
+            trace = Trace(None, is_program=True, fast=self.fast)
             try:
                 entry = self._traced(trace, leaves, treedef, key)
             except BaseException:
@@ -191,20 +195,21 @@ class Jit:
             results, resultdef = tree.flatten(self.function(*args, **kwargs))
             binding = bind(trace, [_as_output(leaf) for leaf in results])
         reach = Reach(self.function, map(_plain, leaves))
-        executable = self._same_executable(key, binding)
-        if executable is None:
+        program = self._same_program(key, binding)
+        if program is None:
             seconds = time.perf_counter() - start
             add_stage("trace", lambda: print_graph(binding.graph), "tensor/jit", seconds)
-            executable = current_engine().build(binding.graph, binding.donate)
+            program = build_program(current_engine(), binding)
             self.why += reason
         plain = [_plain(leaf) for leaf in leaves]
-        return Compiled(self.name, executable, binding, reach, treedef, plain, resultdef)
+        return Compiled(self.name, program, binding, reach, treedef, plain, resultdef)
 
-    def _same_executable(self, key: Key, binding: Binding) -> Executable | None:
-        """The executable of a call whose graph came out the same as this one."""
+    def _same_program(self, key: Key, binding: Binding) -> Program | None:
+        """The program of a call whose graph came out the same as this one."""
         for entry in self.entries.get(key, []):
-            if entry.binding.donate == binding.donate and entry.graph == binding.graph:
-                return entry.executable
+            same = entry.binding.donate == binding.donate and entry.graph == binding.graph
+            if same and steady_inputs(entry.binding) == steady_inputs(binding):
+                return entry.program.bound(binding)
         return None
 
     def _reason(self, key: Key) -> list[str]:
@@ -220,7 +225,7 @@ ENTRIES_KEPT = 16
 """Compiled graphs that are kept for calls of one kind; the latest ones."""
 
 
-def jit(function: Function | None = None, *, static: Any = ()) -> Any:
+def jit(function: Function | None = None, *, static: Any = (), fast: bool = False) -> Any:
     """Compile a function: the same results as line by line, bit for bit, as one graph.
 
     Arrays among the arguments may change; everything else (and the arguments named in `static` by
@@ -231,6 +236,11 @@ def jit(function: Function | None = None, *, static: Any = ()) -> Any:
     A first call that makes new state (Parameters, an optimizer's slots) is traced once more at the
     second call, which finds it there; nothing is compiled again if the graph is the same.
 
+    `fast` allows rewrites that change rounding. Results are then not those of line by line but
+    within the errors that `compile(...).rewrites` states, for each kind that took place; they still
+    are the same in every run and for any number of threads. A function that is called while another
+    one is traced is part of that one, and follows its `fast`.
+
     >>> import pellucid as pe
     >>> count = pe.Variable(0)
     >>> @jit
@@ -239,11 +249,14 @@ def jit(function: Function | None = None, *, static: Any = ()) -> Any:
     ...     return x + count
     >>> print(add(10), add(10))
     11 12
+    >>> third = jit(lambda x: x / 3.0, fast=True).compile(pe.ones((2,)))
+    >>> print(*third.rewrites)
+    divide_by_numbers x 1: at most 1.5 units in the last place a quotient
     """
     if function is None:
-        return functools.partial(jit, static=static)
+        return functools.partial(jit, static=static, fast=fast)
     names = cast("list[Any]", static) if isinstance(static, tuple | list) else [static]
-    return Jit(function, tuple(names))
+    return Jit(function, tuple(names), fast)
 
 
 def spec(shape: tuple[int, ...], dtype: Any) -> Spec:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
-from math import prod
+from math import gcd, prod
 from statistics import fmean
 
 from pellucid.core.dtype import DType, float32, float64, int32, int64, uint32, uint64
@@ -111,7 +111,8 @@ class Tiling:
     are turned in registers. `tables`: lhs is read where it lies, through tables of rows and k's.
     `beside`: so are vectors of lhs and rhs, which are multiplied lane by lane.
     `fold`: an element of the packed panels holds so many k's (see `folded`). `chain`: a chunk of k
-    is not longer. `ahead`: rhs, which one row reads once, is fetched so many k's ahead.
+    is not longer. `ahead`: rhs, which few rows read once, is fetched so many k's ahead. `slab`: so
+    many panels of rhs are packed at once.
     """
 
     rows: int
@@ -128,6 +129,7 @@ class Tiling:
     fold: int = 1
     chain: int = CHUNK
     ahead: int = 0
+    slab: int = 1
 
     @property
     def offset(self) -> bool:
@@ -160,6 +162,11 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
 
     With unknown extents, `block` and `group` name the parameters; `cut` gives their numbers.
     """
+    tiling = _chosen(spec, isa, block, group)
+    return replace(tiling, slab=_slab(spec, tiling))
+
+
+def _chosen(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
     if spec.beside:
         return _beside(spec, isa, block, group)
     lanes = isa.lanes(_accumulator_bits(spec.dtype))
@@ -169,7 +176,7 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
     tables = spec.tables is not None
     turned = _turns_rhs(spec) and not tables
     pack_rhs = _packs_rhs(spec) and not turned
-    rows, vectors = _register_tile(spec, isa, lanes, pack_rhs or turned)
+    rows, vectors = (1, 1) if turned else _register_tile(spec, isa, lanes, pack_rhs)
     pack_lhs = not tables and _packs_lhs(spec, rows, vectors * lanes)
     if not (pack_lhs or tables) and rows > 8 and _collides(spec):
         rows, vectors = _low_tile(spec, isa, rows, vectors)
@@ -272,12 +279,12 @@ def _launch(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) ->
     kept = min(max(span // (group * tiling.columns), 1) * group, panels)
     deep = panel_depth(chunk, tiling)
     counts = (
-        deep * tiling.columns,
+        tiling.slab * deep * tiling.columns,
         tiling.pack_lhs * block * deep * lhs_width(tiling),
         block * kept * tiling.rows * tiling.columns,
     )
     bytes = [-(-count * _accumulator_bits(dtype) // 512) * 64 for count in counts]
-    tables = -(-block * tiling.rows // 8) + -(-chunk // 8) if tiling.tables else 0
+    tables = -(-(block + 1) * tiling.rows // 8) + -(-chunk // 8) if tiling.tables else 0
     return Cut(block, group, tasks, -(-_WORTH_A_THREAD // products), sum(bytes) + 64 * tables)
 
 
@@ -360,7 +367,8 @@ _FEW_VECTORS = 9
 
 def _ahead(spec: ProductSpec, tiling: Tiling) -> int:
     """How many k's ahead rhs is fetched: further where each lies in a page of its own."""
-    if spec.m != 1 or tiling.pack_rhs or tiling.turned or tiling.tables or tiling.lanes == 1:
+    few = isinstance(spec.m, int) and spec.m <= _ONE_TILE
+    if not few or tiling.pack_rhs or tiling.turned or tiling.tables or tiling.lanes == 1:
         return 0
     step = spec.rhs.first * spec.dtype.bytes if isinstance(spec.rhs.first, int) else _PAGE
     return 16 if step <= _PAGE else 32
@@ -368,6 +376,26 @@ def _ahead(spec: ProductSpec, tiling: Tiling) -> int:
 
 _PAGE = 4096
 """Bytes of a page of memory."""
+
+
+def fetches_panels(spec: ProductSpec) -> bool:
+    """Whether tiles that tables serve fetch the next panel of rhs: along lines of memory."""
+    return spec.tables is not None and not spec.beside and spec.rhs.second == 1
+
+
+def fetched_rows(spec: ProductSpec, tiling: Tiling) -> int:
+    """The level of cache to which such tiles fetch the rows of the next one; 0: they do not.
+
+    It is the nearest one if that can hold a line of each row of both, wherever k stands.
+    """
+    if spec.tables is None or spec.beside or spec.tables.depth_strides[-1:] != (1,):
+        return 0
+    step = spec.tables.row_strides[-1]
+    if not isinstance(step, int):
+        return 2
+    # Lines 4 KiB apart share a set of eight.
+    held = 8 * (_PAGE // gcd(step * spec.dtype.bytes, _PAGE))
+    return 1 if 2 * tiling.rows <= held else 2
 
 
 def _low_tile(spec: ProductSpec, isa: Isa, rows: int, vectors: int) -> tuple[int, int]:
@@ -379,14 +407,19 @@ def _low_tile(spec: ProductSpec, isa: Isa, rows: int, vectors: int) -> tuple[int
 def _even_rows(spec: ProductSpec, m: int, tallest: int) -> int:
     """The height of tiles that are as even as can be; through tables, one that divides a line.
 
-    128 rows are 18 tiles of 6 and 4 of 5, not 21 and one of 2.
+    128 rows are 18 tiles of 6 and 4 of 5, not 21 and one of 2. Where no height divides a line, rows
+    too many are weighed against a row's worth that each tile costs: 49 are 5 of 10, not 4 of 13.
     """
-    line = spec.tables.rows[-1] if spec.tables is not None else 0
+    if spec.tables is None:
+        return -(-m // -(-m // tallest)) if m else tallest
+    line = spec.tables.rows[-1] if spec.tables.rows else 0
     if isinstance(line, int) and line:
         for rows in range(min(tallest, line), -(-6 * tallest // 7) - 1, -1):
             if line % rows == 0:
                 return rows
-    return -(-m // -(-m // tallest)) if m else tallest
+    tallest = min(tallest, max(m, 1))
+    heights = range(-(-5 * tallest // 7), tallest + 1)
+    return min(heights, key=lambda rows: (-(-m // rows) * (rows + 1), -rows))
 
 
 def _packs_rhs(spec: ProductSpec) -> bool:
@@ -396,16 +429,37 @@ def _packs_rhs(spec: ProductSpec) -> bool:
         return False
     # A panel of a long row is a few cache lines in each page: packing gathers them, which pays once
     # a panel is used by many tiles of rows.
-    few = isinstance(spec.m, int) and spec.m <= _FEW_ROWS
+    few = isinstance(spec.m, int) and spec.m <= (_FEW_ROWS if _is_near(spec) else _ONE_TILE)
     row = spec.rhs.first * spec.dtype.bytes if isinstance(spec.rhs.first, int) else _SHORT_ROW + 1
     return spec.rhs.second != 1 or not (few or row <= _SHORT_ROW)
 
 
-_FEW_ROWS = 512
+def _is_near(spec: ProductSpec) -> bool:
+    """Whether rhs may be in the last cache, or is not known to be larger."""
+    if not (isinstance(spec.k, int) and isinstance(spec.n, int)):
+        return True
+    return 2 * spec.k * spec.n * spec.dtype.bytes < cache_bytes(3)
+
+
+_FEW_ROWS = 96
 """Rows of lhs up to which panels of rhs are read where they lie, however long its rows are."""
+
+_ONE_TILE = 8
+"""The same where rhs comes from memory: rows that a single tile takes."""
 
 _SHORT_ROW = 2048
 """Bytes from one k of rhs to the next up to which its panels are read where they lie."""
+
+
+def _slab(spec: ProductSpec, tiling: Tiling) -> int:
+    """How many panels of rhs have a cache line of each row together, where they are packed."""
+    line = tiling.columns * spec.dtype.bytes
+    whole = tiling.pack_rhs and spec.rhs.second == 1 and line < _LINE and _LINE % line == 0
+    return _LINE // line if whole and tiling.fold > 1 else 1
+
+
+_LINE = 64
+"""Bytes of a cache line."""
 
 
 def _turns_rhs(spec: ProductSpec) -> bool:
