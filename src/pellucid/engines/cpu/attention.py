@@ -9,14 +9,9 @@ from typing import Any, Final
 from pellucid.engines.llvm.contract import contraction_cut, plan_contraction
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.llvm.tiling import one_task
-from pellucid.engines.loops.attention import (
-    DEPTH,
-    Attention,
-    Finish,
-    Finished,
-    draft_attention,
-    draft_gradient,
-)
+from pellucid.engines.loops.attention import draft_attention
+from pellucid.engines.loops.attention_block import DEPTH, Attention, Finish, Finished
+from pellucid.engines.loops.attention_gradient import draft_gradient
 from pellucid.engines.loops.blocks import Blocked
 from pellucid.engines.loops.generic import generalise
 from pellucid.engines.loops.ir import Kernel, scratch_bytes
