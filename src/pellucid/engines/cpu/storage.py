@@ -57,7 +57,10 @@ class Ring:
 
     def take(self) -> Storage:
         """A block that nobody holds."""
-        block = self._blocks[self._at]
+        blocks = self._blocks
+        # The next one each time: of all, it was given out longest ago.
+        self._at = at = (self._at + 1) % len(blocks)
+        block = blocks[at]
         # The ring, the name here and the call of getrefcount hold it.
         if getrefcount(block) != 3:
             block = self._another()
