@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from pellucid.core.error import DerivativeError, StateError
 from pellucid.core.source import at_line, user_source
 from pellucid.ir.build import Builder
-from pellucid.ir.graph import Graph, Value
+from pellucid.ir.graph import Graph
 from pellucid.ir.record import add_stage
 from pellucid.ir.text import print_graph
 from pellucid.tensor.arithmetic import add, constant
@@ -31,9 +31,9 @@ from pellucid.tensor.tape import TapeNode
 from pellucid.tensor.tensor import Tensor
 from pellucid.transforms.vjp import gradient_graph
 
-_gradients: dict[tuple[Graph, int], tuple[Graph, tuple[int, ...]]] = {}
+_gradients: dict[object, tuple[Graph, Graph, tuple[int, ...]]] = {}
 GRADIENTS_KEPT = 256
-"""Gradient graphs that are remembered by the tape they belong to: a loop writes each once."""
+"""Tapes that are remembered as graphs, with the gradient's: a loop writes each once."""
 
 
 def backward(self: Tensor, gradient: Any = None, retain_graph: bool = False) -> None:
@@ -83,58 +83,73 @@ def _cotangent(output: Tensor, gradient: Any) -> Tensor:
 
 
 class _Tape:
-    """The tape behind one value, written as a graph whose first inputs are the Parameters' values.
+    """The tape behind one value, numbered: Parameters' values, other inputs, then what nodes gave.
 
-    A Parameter that was assigned between two reads comes once for each value.
+    A Parameter that was assigned between two reads comes once for each value. `signature` says what
+    is computed, and `tensors` on what: those of the inputs and nodes, by number.
     """
 
     def __init__(self, output: Tensor) -> None:
         self.leaves: dict[object, tuple[Variable, Tensor]] = {}
         self.nodes: list[TapeNode] = []
+        self.tensors: list[Tensor] = []
+        self._operands: dict[TapeNode, list[object]] = {}
         self._order(output)
+        numbers = self._numbers()
+        self.lines = [
+            (node.op, node.attrs, tuple([numbers[place] for place in self._operands[node]]))
+            for node in self.nodes
+        ]
+        self.output = numbers[_place(output)]
+        inputs = tuple([tensor._layout for tensor in self.tensors])
+        self.signature = (len(self.leaves), inputs, tuple(self.lines), self.output)
+        self.tensors += [node.result for node in self.nodes]
+
+    def graph(self) -> Graph:
+        """The tape as a graph; its values have the same numbers."""
         builder = Builder()
-        self.known: dict[object, tuple[Value, Tensor]] = {}
-        for place, (_, tensor) in self.leaves.items():
-            self.known[place] = (builder.input(tensor._layout.type), tensor)
-        for node in self.nodes:
-            for tensor in node.operands:
-                if (place := _place(tensor)) not in self.known and place is tensor:
-                    self.known[place] = (builder.input(tensor._layout.type), tensor)
-        for node in self.nodes:
+        inputs = self.tensors[: len(self.tensors) - len(self.nodes)]
+        values = [builder.input(tensor._layout.type) for tensor in inputs]
+        for node, (op, attrs, operands) in zip(self.nodes, self.lines, strict=True):
             builder.source = node.source
-            operands = [self.known[_place(tensor)][0] for tensor in node.operands]
-            (value,) = builder.add(node.op, operands, dict(node.attrs))
-            self.known[node] = (value, node.result)
-        self.graph = builder.graph([self.known[_place(output)][0]])
+            values += builder.add(op, [values[number] for number in operands], dict(attrs))
+        return builder.graph([values[self.output]])
 
     def _order(self, output: Tensor) -> None:
         """Every node behind the output, operands before users; iterative, for tapes are deep."""
         seen: set[object] = set()
-        stack: list[tuple[Tensor, bool]] = [(output, False)]
+        stack: list[tuple[object, Tensor, bool]] = [(_place(output), output, False)]
         while stack:
-            tensor, done = stack.pop()
-            source, place = _source(tensor), _place(tensor)
-            if source is None:
-                continue
+            place, tensor, done = stack.pop()
             if done:
-                self.nodes.append(source)
+                assert isinstance(place, TapeNode), "only nodes have operands to wait for"
+                self.nodes.append(place)
             elif place not in seen:
                 seen.add(place)
-                if isinstance(source, Variable):
-                    self.leaves[place] = (source, tensor)
-                    continue
-                if source.freed:
-                    raise StateError(
-                        "backward: the tape was freed by an earlier backward"
-                        f"{at_line(user_source())}\n  pass retain_graph=True to the first one"
-                    )
-                stack.append((tensor, True))
-                stack.extend((operand, False) for operand in reversed(source.operands))
+                if isinstance(place, tuple):
+                    self.leaves[place] = (place[0], tensor)
+                elif isinstance(place, TapeNode):
+                    if place.freed:
+                        raise StateError(
+                            "backward: the tape was freed by an earlier backward"
+                            f"{at_line(user_source())}\n  pass retain_graph=True to the first one"
+                        )
+                    places = self._operands[place] = [_place(one) for one in place.operands]
+                    stack.append((place, tensor, True))
+                    pairs = zip(reversed(places), reversed(place.operands), strict=True)
+                    stack += [(one, operand, False) for one, operand in pairs]
 
-    def by_number(self) -> dict[int, Tensor]:
-        """The Tensor that each value of the graph stands for, by the value's number."""
-        numbering = self.graph.numbering
-        return {numbering[value]: tensor for value, tensor in self.known.values()}
+    def _numbers(self) -> dict[object, int]:
+        """The number of each place; the inputs' Tensors are noted."""
+        numbers: dict[object, int] = {place: number for number, place in enumerate(self.leaves)}
+        self.tensors += [tensor for _, tensor in self.leaves.values()]
+        for node in self.nodes:
+            for place, tensor in zip(self._operands[node], node.operands, strict=True):
+                if isinstance(place, int) and place not in numbers:
+                    numbers[place] = len(self.tensors)
+                    self.tensors.append(tensor)
+        first = len(self.tensors)
+        return numbers | {node: first + at for at, node in enumerate(self.nodes)}
 
 
 class Deferred(Protocol):
@@ -145,36 +160,36 @@ class Deferred(Protocol):
         ...
 
 
-def _source(tensor: Tensor) -> Any:
-    """What a tensor was computed from, a compiled call's result followed into the call."""
+def _place(tensor: Tensor) -> Any:
+    """What a tensor is on the tape: a node, a Variable and one value of it, or only its own id.
+
+    A compiled call's result is followed into the call.
+    """
     source: Any = tensor._tape
-    return source if isinstance(source, Variable | TapeNode | None) else source.resolve()
-
-
-def _place(tensor: Tensor) -> object:
-    """What a tensor is on the tape: a node, one value of a Variable, or just itself."""
-    source = _source(tensor)
-    if isinstance(source, Variable):
-        return source, tensor._value if tensor._storage is None else tensor._storage
-    return tensor if source is None else source
+    if source is None:
+        return id(tensor)
+    if not isinstance(source, Variable | TapeNode):
+        source = source.resolve()
+        if source is None:
+            return id(tensor)
+    if isinstance(source, TapeNode):
+        return source
+    return source, tensor._value if tensor._storage is None else tensor._storage
 
 
 def _pull_back(tape: _Tape, cotangent: Tensor) -> list[Tensor]:
-    graph = tape.graph
-    known = _gradients.get((graph, len(tape.leaves)))
+    known = _gradients.get(tape.signature)
     if known is None:
-        wrt = graph.inputs[: len(tape.leaves)]
-        made, residuals = gradient_graph(graph, wrt, graph.outputs)
-        known = (made, tuple(graph.numbering[value] for value in residuals))
+        graph = tape.graph()
+        made, residuals = gradient_graph(graph, graph.inputs[: len(tape.leaves)], graph.outputs)
+        known = (graph, made, tuple(graph.numbering[value] for value in residuals))
         if len(_gradients) >= GRADIENTS_KEPT:
             _gradients.clear()
-        _gradients[graph, len(tape.leaves)] = known
-    gradient, numbers = known
+        _gradients[tape.signature] = known
+    graph, gradient, numbers = known
     add_stage("tape", lambda: print_graph(graph), "tensor/backward", 0.0)
     add_stage("gradient", lambda: print_graph(gradient), "transforms/vjp", 0.0)
-    tensors = tape.by_number()
-    residuals = [detached(tensors[number]) for number in numbers]
-    return evaluate(gradient, [*residuals, cotangent])
+    return evaluate(gradient, [*(detached(tape.tensors[number]) for number in numbers), cotangent])
 
 
 def _accumulate(parameter: Variable, share: Tensor) -> None:
