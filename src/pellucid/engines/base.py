@@ -307,14 +307,17 @@ class Engine(Protocol):
         """
         ...
 
-    def build(self, traced: Graph, donate: Mapping[int, int]) -> Executable:
+    def build(self, traced: Graph, donate: Mapping[int, int], fast: bool = False) -> Executable:
         """As `compile`, for a graph as it was traced: first come the passes.
 
+        Those that change rounding are among them only where it may be `fast`.
         An engine may remember from call to call, or from process to process, what came of it.
         """
         ...
 
-    def tune(self, traced: Graph, donate: Mapping[int, int], seconds: float) -> Tuned:
+    def tune(
+        self, traced: Graph, donate: Mapping[int, int], seconds: float, fast: bool = False
+    ) -> Tuned:
         """Try other schedules for the kernels that `build` makes, and remember faster ones.
 
         No bit of any result changes. Raises DeviceError where there are no schedules.

@@ -67,11 +67,14 @@ class Jit:
     `why` says, call by call, why the function was traced again.
     """
 
-    def __init__(self, function: Function, static: tuple[int | str, ...]) -> None:
+    def __init__(
+        self, function: Function, static: tuple[int | str, ...], fast: bool = False
+    ) -> None:
         functools.update_wrapper(self, function)
         self.name: str = getattr(function, "__name__", type(function).__name__)
         self.function = function
         self.static = static
+        self.fast = fast
         self.entries: dict[Key, list[Compiled]] = {}
         self.why: list[str] = []
         self._last: Compiled | None = None
@@ -196,7 +199,7 @@ class Jit:
         if program is None:
             seconds = time.perf_counter() - start
             add_stage("trace", lambda: print_graph(binding.graph), "tensor/jit", seconds)
-            program = build_program(current_engine(), binding)
+            program = build_program(current_engine(), binding, self.fast)
             self.why += reason
         plain = [_plain(leaf) for leaf in leaves]
         return Compiled(self.name, program, binding, reach, treedef, plain, resultdef)
@@ -222,7 +225,7 @@ ENTRIES_KEPT = 16
 """Compiled graphs that are kept for calls of one kind; the latest ones."""
 
 
-def jit(function: Function | None = None, *, static: Any = ()) -> Any:
+def jit(function: Function | None = None, *, static: Any = (), fast: bool = False) -> Any:
     """Compile a function: the same results as line by line, bit for bit, as one graph.
 
     Arrays among the arguments may change; everything else (and the arguments named in `static` by
@@ -233,6 +236,11 @@ def jit(function: Function | None = None, *, static: Any = ()) -> Any:
     A first call that makes new state (Parameters, an optimizer's slots) is traced once more at the
     second call, which finds it there; nothing is compiled again if the graph is the same.
 
+    `fast` allows rewrites that change rounding. Results are then not those of line by line but
+    within the errors that `compile(...).rewrites` states, for each kind that took place; they still
+    are the same in every run and for any number of threads. A function that is called while another
+    one is traced is part of that one, and follows its `fast`.
+
     >>> import pellucid as pe
     >>> count = pe.Variable(0)
     >>> @jit
@@ -241,11 +249,14 @@ def jit(function: Function | None = None, *, static: Any = ()) -> Any:
     ...     return x + count
     >>> print(add(10), add(10))
     11 12
+    >>> third = jit(lambda x: x / 3.0, fast=True).compile(pe.ones((2,)))
+    >>> print(*third.rewrites)
+    divide_by_numbers x 1: at most 1.5 units in the last place a quotient
     """
     if function is None:
-        return functools.partial(jit, static=static)
+        return functools.partial(jit, static=static, fast=fast)
     names = cast("list[Any]", static) if isinstance(static, tuple | list) else [static]
-    return Jit(function, tuple(names))
+    return Jit(function, tuple(names), fast)
 
 
 def spec(shape: tuple[int, ...], dtype: Any) -> Spec:

@@ -56,6 +56,18 @@ def test_a_ring_gives_out_each_block_once_and_again_when_it_is_free() -> None:
     assert pool.made == before
 
 
+def test_a_large_block_for_long_has_what_lies_free_given_back_first() -> None:
+    pool = BlockPool()
+    for number, size in enumerate((1 << 20, 1 << 20, 5 << 20, 64)):
+        pool.take_back(size, number, None)
+    pool.made = (7 << 20) + 64
+    pool.allocate_for_long(1 << 20).owner = None
+    assert pool.kept == 6 << 20, "one of that size was there"
+    pool.allocate_for_long(3 << 20).owner = None
+    assert (pool.kept, pool.made) == (0, (1 << 20) + 64 + block_bytes(3 << 20))
+    assert len(pool.free[64]) == 1
+
+
 def test_held_blocks_are_apart() -> None:
     blocks = sorted(map(allocate, SIZES * 3), key=lambda block: block.address)
     for one, after in pairwise(blocks):

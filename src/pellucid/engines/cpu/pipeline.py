@@ -68,14 +68,16 @@ class CpuEngine:
         """A graph of known sizes as one list of kernel launches."""
         return compile_graph(graph, donate, host_isa())
 
-    def build(self, traced: Graph, donate: Mapping[int, int]) -> CpuExecutable:
+    def build(self, traced: Graph, donate: Mapping[int, int], fast: bool = False) -> CpuExecutable:
         """A traced graph through the passes and `compile`, or what they once led to."""
-        return build_program(traced, donate, host_isa())
+        return build_program(traced, donate, host_isa(), fast)
 
-    def tune(self, traced: Graph, donate: Mapping[int, int], seconds: float) -> Tuned:
+    def tune(
+        self, traced: Graph, donate: Mapping[int, int], seconds: float, fast: bool = False
+    ) -> Tuned:
         """Other schedules for the kernels of a traced graph, tried one by one (see tune.py)."""
         isa = host_isa()
-        by_default = compile_graph(optimize(traced), donate, isa, Book({}))
+        by_default = compile_graph(optimize(traced, fast), donate, isa, Book({}))
         return tune_program(by_default, isa, seconds)
 
 
@@ -102,23 +104,25 @@ def compile_graph(
     return CpuExecutable(*_types(graph), assembly.program(), code, lambda: explained)
 
 
-def build_program(traced: Graph, donate: Mapping[int, int], isa: Isa) -> CpuExecutable:
+def build_program(
+    traced: Graph, donate: Mapping[int, int], isa: Isa, fast: bool = False
+) -> CpuExecutable:
     """As `CpuEngine.build`, for a given instruction set."""
     # Who records the stages, or has them checked, wants them to happen.
     watched = is_recording() or setting("CHECK") == "1"
     book = read_book(isa)
-    key = None if watched else program_key(traced, donate, isa, book.state)
+    key = None if watched else program_key(traced, donate, isa, book.state, fast)
     if key is None:
-        return compile_graph(optimize(traced), donate, isa, book)
-    known = _recalled(key, traced, donate, isa, book)
+        return compile_graph(optimize(traced, fast), donate, isa, book)
+    known = _recalled(key, traced, donate, isa, book, fast)
     if known is None:
-        known = compile_graph(optimize(traced), donate, isa, book)
+        known = compile_graph(optimize(traced, fast), donate, isa, book)
         cache.process_cache().store(key, written(known.program))
     return known
 
 
 def _recalled(
-    key: str, traced: Graph, donate: Mapping[int, int], isa: Isa, book: Book
+    key: str, traced: Graph, donate: Mapping[int, int], isa: Isa, book: Book, fast: bool
 ) -> CpuExecutable | None:
     """The program stored under the key, if it and all its kernels are there and whole."""
     store = cache.process_cache()
@@ -135,7 +139,7 @@ def _recalled(
 
     def explain() -> Explained:
         with unheard():
-            return _assembled(optimize(traced), donate, isa, book).explained()
+            return _assembled(optimize(traced, fast), donate, isa, book).explained()
 
     return CpuExecutable(*_types(traced), program, tuple(code), explain)
 

@@ -9,6 +9,7 @@ and those that are free: giving and taking back need not count.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Callable, Generator
@@ -29,6 +30,9 @@ SMALL: Final = 4096
 """Up to this many bytes a block is small: of each size so many are kept, without counting bytes."""
 KEPT_SMALL: Final = 256
 
+MUCH: Final = 1 << 20
+"""Bytes of a lasting block before which it is worth it to give free ones back."""
+
 LOOKED_AT: Final = 4
 """So many blocks of a ring are looked at before another one is made."""
 
@@ -40,6 +44,10 @@ class Meter:
     """The most bytes that were held at once since the measurement began."""
 
     peak: int
+
+
+# The C library keeps what it gets back between blocks in use, unless it is told (glibc only).
+trim_heap: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 class Ring:
@@ -144,6 +152,30 @@ class BlockPool:
                 self.kept -= size
         return Block(address, size, owner)
 
+    def allocate_for_long(self, nbytes: int) -> Storage:
+        """As `allocate`; where much is to be made, what lies free goes back to the system first.
+
+        A compiled program begins with it, which seldom needs the sizes that were needed before.
+        """
+        if nbytes >= MUCH and not self.free.get(block_bytes(nbytes)):
+            self.release()
+        return self.allocate(nbytes)
+
+    def release(self) -> None:
+        """Give the large blocks that lie free back to the operating system."""
+        for size, blocks in list(self.free.items()):
+            while size > SMALL:
+                # Another thread may take the last one.
+                try:
+                    blocks.pop()
+                except IndexError:
+                    break
+                with self._lock:
+                    self.kept -= size
+                    self.made -= size
+        if trim_heap is not None:
+            trim_heap(0)
+
     def take_back(self, size: int, address: int, owner: object) -> None:
         """Keep a block for the next request of its size, as long as there is room."""
         blocks = self.free.get(size)
@@ -207,6 +239,7 @@ def block_bytes(nbytes: int) -> int:
 
 _pool = BlockPool()
 allocate = _pool.allocate
+allocate_for_long = _pool.allocate_for_long
 
 
 def allocator(nbytes: int) -> Callable[[], Storage]:

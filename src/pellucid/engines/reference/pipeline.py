@@ -107,11 +107,15 @@ class ReferenceEngine:
         """Nothing is compiled; the graph is kept."""
         return ReferenceExecutable(graph)
 
-    def build(self, traced: Graph, donate: Mapping[int, int]) -> ReferenceExecutable:
+    def build(
+        self, traced: Graph, donate: Mapping[int, int], fast: bool = False
+    ) -> ReferenceExecutable:
         """The graph after the passes, kept."""
-        return self.compile(optimize(traced), donate)
+        return self.compile(optimize(traced, fast), donate)
 
-    def tune(self, traced: Graph, donate: Mapping[int, int], seconds: float) -> Tuned:
+    def tune(
+        self, traced: Graph, donate: Mapping[int, int], seconds: float, fast: bool = False
+    ) -> Tuned:
         """NumPy computes op by op: there are no schedules. Raises DeviceError."""
         raise _not_here("tune: the engine 'reference' has no schedules")
 
