@@ -59,10 +59,6 @@ class Addresses:
             table[slot] = tensor._address
         self.known = Known(table, ())
 
-    def is_current(self) -> bool:
-        """Whether `known` is right for a call that may write where nothing was told."""
-        return not self.watch.told and (self._steady is None or self._steady.is_current())
-
     def look(self, exclusive: bool) -> tuple[Known, list[tuple[Cell, Tensor]]]:
         """What is known once all that was told is looked at; new memory for some cells.
 

@@ -9,7 +9,7 @@ its memory and no other call is reading.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from threading import get_ident
 from typing import Any
@@ -52,6 +52,45 @@ class Compiled:
     are their types.
     """
 
+    # So many that they would not be looked up quickly in a dict.
+    __slots__ = (
+        "__weakref__",
+        "_addresses",
+        "_brings",
+        "_engine",
+        "_gradients",
+        "_kinds",
+        "_left",
+        "_mode",
+        "_mood",
+        "_once",
+        "_plain",
+        "_present",
+        "_reads",
+        "_resultdef",
+        "_results",
+        "_seats",
+        "_single",
+        "_slots",
+        "_states",
+        "_steady",
+        "_taped",
+        "_told",
+        "_uneven",
+        "_varies",
+        "_writes",
+        "binding",
+        "executable",
+        "graph",
+        "inputs",
+        "name",
+        "outputs",
+        "program",
+        "reach",
+        "spent",
+        "wrote_at",
+    )
+
     def __init__(
         self,
         name: str,
@@ -86,8 +125,12 @@ class Compiled:
         self._results = [(slot, place, take(place.nbytes)) for slot, place in places[:count]]
         self._states = places[count : count + len(binding.assigned)]
         self._left = places[count + len(binding.assigned) :]
+        self._slots = binding.arguments
+        self._brings = bool(binding.gradients or self._uneven)
+        self._varies = bool(self._states or program.steady)
         self._taped = binding.taped if any(binding.taped) else ()
         self._single = resultdef == tree.LEAF and count == 1
+        self._plain = _plain_kind(resultdef, binding.results)
         self._writes = bool(binding.assigned or binding.left or binding.state.used)
         self._reads = bool(binding.cells)
         self._present = tuple(binding.state.present.items())
@@ -147,6 +190,7 @@ class Compiled:
         self._seats: list[_Seat] = []
         entries = len(self.executable.inputs) + len(self.outputs)
         self._addresses = Addresses(self._engine, self.binding, self._states, entries, self._steady)
+        self._told = self._addresses.watch.told
         for cell in self.binding.assigned:
             cell._writers = (*cell._writers, ref(self))
             clock.writers += 1
@@ -192,15 +236,17 @@ class Compiled:
             with gate.lock:
                 gate.readers.append(None)
             try:
-                outputs = self._call(args, exclusive=False)
+                outputs = self._call(args, False)
             finally:
                 gate.leave()
         else:
-            outputs = self._call(args, exclusive=False)
-        if self._gradients:
+            outputs = self._call(args, False)
+        if self._gradients and (self._taped or _any_taped(args)):
             self._defer(outputs, args)
         if self._single:
             return outputs[0]
+        if self._plain is not None:
+            return self._plain(outputs)
         found = iter(outputs)
         leaves = [next(found) if one is RESULT else one for one in self.binding.results]
         return tree.unflatten(self._resultdef, leaves)
@@ -210,7 +256,7 @@ class Compiled:
             gate.writer = get_ident()
             context.shielded = True
             try:
-                return self._call(args, exclusive=not gate.readers)
+                return self._call(args, not gate.readers)
             finally:
                 gate.writer = 0
                 context.shielded = False
@@ -221,7 +267,7 @@ class Compiled:
         addresses = self._addresses
         known = addresses.known
         fresh: list[tuple[Cell, Tensor]] = []
-        if not addresses.is_current() or (self._states and not exclusive):
+        if self._told or (self._varies and not self._is_known(exclusive)):
             known, fresh = addresses.look(exclusive)
         try:
             seat = self._seats.pop()
@@ -231,11 +277,12 @@ class Compiled:
         if seat.filled is not known:
             table[: len(known.table)] = known.table
             seat.filled = known
-        arguments = iter(self.binding.arguments)
+        number = 0
         for arg in args:
             if type(arg) is Tensor:
-                table[next(arguments)] = arg._address or _refuse(arg)
-        brought = self._bring(table) if self.binding.gradients or self._uneven else ()
+                table[self._slots[number]] = arg._address or _refuse(arg)
+                number += 1
+        brought = self._bring(table) if self._brings else ()
         outputs: list[Tensor] = []
         for slot, place, take in self._results:
             storage = take()
@@ -253,6 +300,12 @@ class Compiled:
         if self._writes:
             self._commit(fresh, left)
         return outputs
+
+    def _is_known(self, exclusive: bool) -> bool:
+        """Whether what is known serves though nothing was told: states in place, values kept."""
+        if self._states and not exclusive:
+            return False
+        return self._steady is None or self._steady.is_current()
 
     def _bring(self, table: Any) -> list[Tensor]:
         """The gradients and uneven Tensors from outside, dense, their addresses in the table."""
@@ -295,12 +348,7 @@ class Compiled:
 
     def _defer(self, outputs: list[Tensor], args: Sequence[Any]) -> None:
         """Give results a tape where a Parameter, or an argument with a tape, is behind them."""
-        through = False
-        for arg in args:
-            if type(arg) is Tensor and arg._tape is not None:
-                through = True
-        if not self._taped and not through:
-            return
+        through = _any_taped(args)
         tensors = [arg for arg in args if type(arg) is Tensor]
         call = DeferredCall(self.name, self.binding, tensors)
         for index, output in enumerate(outputs):
@@ -308,8 +356,23 @@ class Compiled:
                 output._tape = DeferredResult(call, index)
 
 
+def _any_taped(args: Sequence[Any]) -> bool:
+    for arg in args:
+        if type(arg) is Tensor and arg._tape is not None:
+            return True
+    return False
+
+
 def _refuse(tensor: Tensor) -> int:
     raise escaped_error(tensor)
+
+
+def _plain_kind(resultdef: tree.TreeDef, results: Sequence[Any]) -> Callable[[Any], Any] | None:
+    """What makes the result of the Tensors in a row: `tuple` or `list` where that is all."""
+    flat = all(child == tree.LEAF for child in resultdef.children)
+    if flat and resultdef.kind in (tuple, list) and all(one is RESULT for one in results):
+        return resultdef.kind
+    return None
 
 
 def _plain_kinds(treedef: tree.TreeDef, leaves: Sequence[Any]) -> tuple[Any, ...] | None:
