@@ -241,7 +241,7 @@ class Compiled:
                 gate.leave()
         else:
             outputs = self._call(args, False)
-        if self._gradients and (self._taped or _any_taped(args)):
+        if self._gradients:
             self._defer(outputs, args)
         if self._single:
             return outputs[0]
@@ -348,19 +348,17 @@ class Compiled:
 
     def _defer(self, outputs: list[Tensor], args: Sequence[Any]) -> None:
         """Give results a tape where a Parameter, or an argument with a tape, is behind them."""
-        through = _any_taped(args)
+        through = False
+        for arg in args:
+            if type(arg) is Tensor and arg._tape is not None:
+                through = True
+        if not self._taped and not through:
+            return
         tensors = [arg for arg in args if type(arg) is Tensor]
         call = DeferredCall(self.name, self.binding, tensors)
         for index, output in enumerate(outputs):
             if (self._taped and self._taped[index]) or (through and output.dtype.is_floating):
                 output._tape = DeferredResult(call, index)
-
-
-def _any_taped(args: Sequence[Any]) -> bool:
-    for arg in args:
-        if type(arg) is Tensor and arg._tape is not None:
-            return True
-    return False
 
 
 def _refuse(tensor: Tensor) -> int:

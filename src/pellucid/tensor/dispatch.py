@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
+from functools import lru_cache
 from typing import Any
 
 from pellucid.core.error import OpError, OpShapeError
 from pellucid.core.source import at_line, user_source
 from pellucid.engines.base import Launch, Layout, Storage, layout
-from pellucid.ir.graph import Attrs, Graph, TensorType
+from pellucid.ir.graph import Attrs, Graph, Node, TensorType
 from pellucid.ops import movement, parts
 from pellucid.ops.define import Op, lookup
 from pellucid.ops.elementwise import stop_gradient
@@ -144,14 +145,22 @@ def _trace(op: Op, operands: tuple[Tensor, ...], attrs: Attrs) -> Tensor:
     values = [trace.lift(tensor) for tensor in operands]
     trace.builder.source = source
     try:
-        (value,) = trace.builder.add(op, values, dict(attrs))
+        place = _inferred(op, attrs, tuple([tensor._layout for tensor in operands]))
     except OpError as error:
         raise type(error)(f"{error}{at_line(source)}") from None
-    out = Tensor(layout(value.tensor), None, 0, value, trace)
-    is_taped = context.gradients and _can_be_taped(op, out._layout)
+    (value,) = trace.builder.append(Node(op, tuple(values), attrs, (place.type,), source))
+    out = Tensor(place, None, 0, value, trace)
+    is_taped = context.gradients and _can_be_taped(op, place)
     if is_taped and any(tensor._tape is not None for tensor in operands):
         out._tape = TapeNode(op, attrs, operands, out, source)
     return out
+
+
+@lru_cache(maxsize=4096)
+def _inferred(op: Op, attrs: Attrs, operands: tuple[Layout, ...]) -> Layout:
+    """The layout of the only result of a traced op; equal layers ask for the same ones."""
+    (type,) = op.result_types(tuple(one.type for one in operands), dict(attrs))
+    return layout(type)
 
 
 def _can_be_taped(op: Op, result: Layout) -> bool:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from sys import getrefcount
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -135,9 +135,7 @@ class BlockPool:
         try:
             address, owner = self.free[size].pop()
         except (KeyError, IndexError):
-            memory = self.memory(size)
-            start = memory.ctypes.data
-            return Block(start + -start % ALIGNMENT, size, memory)
+            return self._fresh(size)
         if size > SMALL:
             with self._lock:
                 self.kept -= size
@@ -194,15 +192,15 @@ class BlockPool:
         """In a forked child: whoever held the lock is not here any more."""
         self._lock = threading.RLock()
 
-    def memory(self, size: int) -> np.ndarray[Any, Any]:
-        """New memory in which a block of this size fits, aligned."""
+    def _fresh(self, size: int) -> Block:
         try:
             memory = np.empty(size + ALIGNMENT, np.uint8)
         except MemoryError:
             raise MemoryError(f"no memory for {size} bytes") from None
         with self._lock:
             self.made += size
-        return memory
+        start = memory.ctypes.data
+        return Block(start + -start % ALIGNMENT, size, memory)
 
     def read_meters(self) -> None:
         """Let the running measurements see what is held now."""
