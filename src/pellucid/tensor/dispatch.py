@@ -121,6 +121,25 @@ def binary_of(op: Op, operands: tuple[Tensor, Tensor], met: tuple[Tensor, Tensor
     return out
 
 
+def known_view(key: tuple[Any, ...], x: Tensor) -> Tensor | None:
+    """The part of x's memory that `note_view` saw under this key; None where a tape has to know.
+
+    The key says which function, of x in which layout, with which other arguments.
+    """
+    found: tuple[Layout, int] | None = context.mode.plans.get(key)
+    if found is None or x._tape is not None or not x._address:
+        return None
+    place, offset = found
+    return Tensor(place, x._storage, x._address + offset)
+
+
+def note_view(key: tuple[Any, ...], x: Tensor, view: Tensor) -> Tensor:
+    """The view itself; what it is of x is remembered, if it is of x's memory."""
+    if context.trace is None and x._address and view._storage is x._storage:
+        context.mode.plans[key] = (view._layout, view._address - x._address)
+    return view
+
+
 def evaluate(graph: Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
     """Apply a graph's nodes one by one to Tensors; gives the outputs."""
     env = dict(zip(graph.inputs, inputs, strict=True))
