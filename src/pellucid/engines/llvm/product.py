@@ -32,14 +32,15 @@ from pellucid.engines.llvm.sizes import (
     sub,
     value,
 )
-from pellucid.engines.llvm.table_tile import Found, define_table_tile
-from pellucid.engines.llvm.tables import fill_table, unravelled
+from pellucid.engines.llvm.table_tile import Found, define_edge_tile, define_table_tile
+from pellucid.engines.llvm.tables import fill_existing, fill_table, unravelled
 from pellucid.engines.llvm.text import Function, Module
 from pellucid.engines.llvm.tile_choice import fetched_rows, fetches_panels
 from pellucid.engines.llvm.tiling import (
     ProductSpec,
     Tiling,
     lhs_width,
+    run_of,
 )
 from pellucid.engines.llvm.types import I64, PTR, VOID, Value
 
@@ -87,6 +88,7 @@ class _Kernel:
         groups = greatest(f, parts(f, plan.panels, plan.group), 1)
         blocks = greatest(f, parts(f, plan.tiles, plan.block), 1)
         first, end = quotient(f, lo, groups), parts(f, hi, groups)
+        self.operands.clear_zeros()
         with f.loop(value(first), value(end), name="block", unroll=1) as block:
             begun = mul(f, block.index, groups)
             start = greatest(f, sub(f, lo, begun), 0)
@@ -106,7 +108,13 @@ class _Kernel:
             # A tile fetches the rows of the next one: there is one more than there are tiles.
             count = mul(f, add(f, sub(f, tiles[1], tiles[0]), 1), self.tiling.rows)
             first_row, last = mul(f, tiles[0], self.tiling.rows), sub(f, plan.m, 1)
-            fill_table(f, plan.row_table, plan.row_loops, first_row, count, last)
+            tables = plan.spec.tables
+            assert tables is not None, "a tiling with tables is that of a product with tables"
+            start = tables.offset
+            fill_table(f, plan.row_table, plan.row_loops, first_row, count, last, start)
+            if plan.bounded:
+                run = run_of(plan.spec)
+                fill_existing(f, plan.existing, tables, run, first_row, count, last)
 
     def _part(
         self,
@@ -168,7 +176,23 @@ class _Kernel:
         if fetches_panels(plan.spec):
             later, apart = self.operands.next_panel(part, panel, tile), plan.rhs.first
         numbers = (value(part.depth), first, rows, plan.depth_table, *steps)
-        f.call(self._tile_name, VOID, (lhs, columns.at, totals, *numbers, later, value(apart)))
+        operands = (lhs, columns.at, totals, *numbers, later, value(apart))
+        if not plan.bounded:
+            f.call(self._tile_name, VOID, operands)
+            return
+        existing = f.gep(plan.existing, at, I64)
+        edge = (*operands, existing, plan.zeros, value(part.k))
+
+        def call(name: str, operands: tuple[Value, ...]) -> tuple[Value, ...]:
+            f.call(name, VOID, operands)
+            return ()
+
+        f.if_else(
+            self.operands.all_exist(existing),
+            lambda: call(self._tile_name, operands),
+            lambda: call(f"{self._tile_name}.edge", edge),
+            name="inside",
+        )
 
     def _multiply(
         self, part: Part, tile: Value, panel: Value, columns: Columns, totals: Value
@@ -215,6 +239,9 @@ class _Kernel:
             rows, panels = fetched_rows(spec, tiling), fetches_panels(spec)
             found = Found(spec.dtype, tiling.beside, whole, rows, panels)
             define_table_tile(module, self._tile_name, tile, found)
+            if self.plan.bounded:
+                run = run_of(spec)
+                define_edge_tile(module, f"{self._tile_name}.edge", tile, found, run)
             return
         row, along = (
             (1, lhs_width(tiling))

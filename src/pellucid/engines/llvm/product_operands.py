@@ -7,6 +7,7 @@ of columns, a panel of rhs once for all tiles of the block.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
 
 from pellucid.engines.llvm.amx import TILE_ROWS, define_amx_packing
 from pellucid.engines.llvm.folded import FoldedOperand, define_folded_packing
@@ -24,7 +25,7 @@ from pellucid.engines.llvm.sizes import (
     value,
 )
 from pellucid.engines.llvm.text import Function, Module
-from pellucid.engines.llvm.tiling import Size, lhs_width
+from pellucid.engines.llvm.tiling import Size, lhs_width, zeros_of
 from pellucid.engines.llvm.types import I64, VOID, Value, constant
 
 
@@ -93,6 +94,19 @@ class Operands:
             self._call_packing("rhs", source, plan.rhs_panel, part.depth, count)
         step = f.select(whole, value(plan.rhs.first), columns)
         return Columns(n, f.select(whole, source, plan.rhs_panel), step, count)
+
+    def clear_zeros(self) -> None:
+        """Make the line of zeros that rows reach into beyond lhs."""
+        f, plan = self.f, self.plan
+        if plan.bounded:
+            with f.loop(0, zeros_of(plan.spec, plan.tiling), name="zero", unroll=1) as zero:
+                f.store(constant(plan.scalar, 0), f.gep(plan.zeros, zero.index, plan.scalar))
+
+    def all_exist(self, existing: Value) -> Value:
+        """Whether no row of a tile reaches beyond lhs, by what is noted of them."""
+        f, rows = self.f, range(self.plan.tiling.rows)
+        noted = reduce(f.and_, (f.load(I64, f.gep(existing, row, I64)) for row in rows))
+        return f.icmp("eq", noted, (1 << self.plan.places) - 1)
 
     def _packed(self, part: Part, panel: Value, source: Value, count: Number) -> Value:
         """Where a panel is packed: with those after it, if several are packed at once."""

@@ -50,13 +50,31 @@ class Strides:
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """Steps of a position along the loops of m and of k; from 0 to below `size` an element is read.
+
+    Elsewhere there are zeros. Everything is known.
+    """
+
+    rows: tuple[int, ...]
+    depths: tuple[int, ...]
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tables:
-    """Where lhs lies if m, and k, are several loops each (row-major): their extents and strides."""
+    """Where lhs lies if m, and k, are several loops each (row-major): their extents and strides.
+
+    Elements are zeros where they are not within all `bounds`; the first would lie at `offset`.
+    """
 
     rows: tuple[Size, ...]
     depths: tuple[Size, ...]
     row_strides: tuple[Size, ...]
     depth_strides: tuple[Size, ...]
+    bounds: tuple[Bound, ...] = ()
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +202,24 @@ def ranked_ways(tiling: Tiling, batch: int, m: int, n: int, k: int) -> list[tupl
 
 def static_cut(spec: ProductSpec, tiling: Tiling) -> Cut:
     """The launch of a static product."""
-    return _launch(spec.dtype, tiling, *extents_of(spec))
+    made = _launch(spec.dtype, tiling, *extents_of(spec))
+    if spec.tables is None or not spec.tables.bounds:
+        return made
+    # Which places of each row exist, and a line of zeros.
+    bits = 64 * -(-(made.block + 1) * tiling.rows // 8)
+    zeros = 64 * -(-zeros_of(spec, tiling) * _accumulator_bits(spec.dtype) // 512)
+    return replace(made, scratch_bytes=made.scratch_bytes + bits + zeros)
+
+
+def run_of(spec: ProductSpec) -> int:
+    """The k's at one place of a window, where tables have bounds: those of its line of channels."""
+    assert spec.tables is not None, "a window is found by tables"
+    return 1 if spec.beside else _known(spec.tables.depths[-1])
+
+
+def zeros_of(spec: ProductSpec, tiling: Tiling) -> int:
+    """The elements of a line of zeros: as many as are read from one place on."""
+    return tiling.columns if spec.beside else run_of(spec)
 
 
 def one_task(dtype: DType, tiling: Tiling, m: int, n: int, k: int) -> Cut:
