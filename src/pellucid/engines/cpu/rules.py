@@ -195,6 +195,8 @@ def _planned(graph: Graph, plan: Draft, isa: Isa) -> Realisation:
     kernel = nest(kernel_name(graph), plan, None if contraction else arrange)
     if has_contraction(kernel):
         return Realisation((_contraction(kernel, isa),), (), plan.arrays)
+    # What only copies an operand of a contraction has none of the others.
+    kernel = tidy(kernel)
     split = split_reduction(kernel)
     if split is None:
         return Realisation((_loops(hold(kernel), isa),), (), plan.arrays)

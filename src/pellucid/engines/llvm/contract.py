@@ -20,6 +20,7 @@ from pellucid.engines.llvm.sizes import Number
 from pellucid.engines.llvm.tables import unravelled
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.llvm.text import Function, Module
+from pellucid.engines.llvm.tile_choice import choose_tiling
 from pellucid.engines.llvm.tiling import (
     Bound,
     Cut,
@@ -28,7 +29,6 @@ from pellucid.engines.llvm.tiling import (
     Strides,
     Tables,
     Tiling,
-    choose_tiling,
     static_cut,
 )
 from pellucid.engines.llvm.tiling import Size as ProductSize

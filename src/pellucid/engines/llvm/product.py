@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pellucid.core.dtype import uint8
+from pellucid.engines.llvm.amx import AmxTile, begin_tiles, define_amx_tile, end_tiles
 from pellucid.engines.llvm.panels import Tile, define_tile
 from pellucid.engines.llvm.product_operands import Columns, Operands, divides, static
 from pellucid.engines.llvm.product_plan import Part, Plan
@@ -34,11 +35,10 @@ from pellucid.engines.llvm.sizes import (
 from pellucid.engines.llvm.table_tile import Found, define_edge_tile, define_table_tile
 from pellucid.engines.llvm.tables import fill_existing, fill_table, unravelled
 from pellucid.engines.llvm.text import Function, Module
+from pellucid.engines.llvm.tile_choice import fetched_rows, fetches_panels
 from pellucid.engines.llvm.tiling import (
     ProductSpec,
     Tiling,
-    fetched_rows,
-    fetches_panels,
     lhs_width,
     run_of,
 )
@@ -60,7 +60,11 @@ def define_product(
     parameters = [("pointers", PTR), ("sizes", PTR), ("lo", I64), ("hi", I64), ("context", PTR)]
     f = module.function(name, VOID, parameters)
     kernel = _Kernel(f, spec, tiling, epilogue or storing(spec))
+    if tiling.amx:
+        begin_tiles(f, _amx_tile(spec, tiling))
     kernel.tasks()
+    if tiling.amx:
+        end_tiles(f)
     f.ret()
     kernel.define_parts(module)
 
@@ -198,7 +202,7 @@ class _Kernel:
             return
         f, plan = self.f, self.plan
         if self.tiling.pack_lhs:
-            lhs, row, along = self.operands.lhs_panel(part, tile), 1, lhs_width(self.tiling)
+            lhs, (row, along) = self.operands.lhs_panel(part, tile), self._packed_steps()
         else:
             lhs = plan.lhs.at(f, part.batch, plan.first_row(tile), part.k)
             row, along = plan.lhs.first, plan.lhs.second
@@ -208,6 +212,12 @@ class _Kernel:
         depth = value(parts(f, part.depth, self.tiling.fold))
         operands = (lhs, columns.at, totals, depth, first, *numbers)
         f.call(self._tile_name, VOID, operands)
+
+    def _packed_steps(self) -> tuple[Number, Number]:
+        """The steps of a panel of lhs along its rows and k's: of bytes, in AMX's tiles."""
+        if self.tiling.amx:
+            return mul(self.f, self.plan.panel_depth, 4), 1
+        return 1, lhs_width(self.tiling)
 
     @property
     def _tile_name(self) -> str:
@@ -220,6 +230,9 @@ class _Kernel:
         spec, tiling = self.plan.spec, self.tiling
         self.operands.define(module)
         shape = tiling.rows, tiling.vectors, tiling.lanes
+        if tiling.amx:
+            define_amx_tile(module, self._tile_name, _amx_tile(spec, tiling))
+            return
         if tiling.tables:
             whole = divides(tiling.columns, spec.n)
             tile = Tile(self.plan.scalar, *shape, None, None, fold=tiling.fold)
@@ -239,3 +252,8 @@ class _Kernel:
         tile = replace(tile, fold=tiling.fold, offset=tiling.offset, ahead=tiling.ahead)
         tile = replace(tile, unsigned=spec.dtype is uint8)
         define_tile(module, self._tile_name, tile)
+
+
+def _amx_tile(spec: ProductSpec, tiling: Tiling) -> AmxTile:
+    """The square of AMX's tiles that a product is made of."""
+    return AmxTile(tiling.rows, tiling.vectors, spec.dtype is uint8)

@@ -6,9 +6,10 @@ of columns, a panel of rhs once for all tiles of the block.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
+from pellucid.engines.llvm.amx import TILE_ROWS, define_amx_packing
 from pellucid.engines.llvm.folded import FoldedOperand, define_folded_packing
 from pellucid.engines.llvm.panels import Operand, define_packing
 from pellucid.engines.llvm.product_plan import Part, Plan
@@ -140,7 +141,10 @@ class Operands:
         strides = (self.plan.lhs.first, self.plan.lhs.second)
         if which == "rhs":
             strides = (self.plan.rhs.second, self.plan.rhs.first)
-        apart = (self.plan.panel_size,) if self.plan.tiling.fold > 1 else ()
+        plan = self.plan
+        # Rows of lhs in AMX's tiles lie apart, else panels.
+        rows = plan.tiling.amx and which == "lhs"
+        apart = (plan.panel_depth if rows else plan.panel_size,) if plan.tiling.fold > 1 else ()
         numbers = [value(number) for number in (depth, count, *strides, *apart)]
         self.f.call(f"{self.f.name}.pack_{which}", VOID, (source, panel, *numbers))
 
@@ -165,13 +169,18 @@ class Operands:
         width: int,
     ) -> None:
         spec, tiling, name = self.plan.spec, self.plan.tiling, f"{self.f.name}.pack_{which}"
+        if tiling.amx and which == "lhs":
+            define_amx_packing(module, name, tiling.rows, across)
+            return
         if tiling.fold == 1:
             operand = Operand(spec.dtype, across, along, whole, divides(4, spec.k))
             define_packing(module, name, operand, width)
             return
         raised, summed = (tiling.offset and which == side for side in ("lhs", "rhs"))
-        panels = tiling.slab if which == "rhs" else 1
-        folded = FoldedOperand(spec.dtype, across, along, tiling.fold, raised, summed, panels)
+        folded = FoldedOperand(spec.dtype, across, along, tiling.fold, raised, summed)
+        if which == "rhs":
+            rows = TILE_ROWS if tiling.amx else 1
+            folded = replace(folded, panels=tiling.slab, rows=rows)
         define_folded_packing(module, name, folded, width)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from math import prod
 
+from pellucid.engines.llvm.amx import amx_depth
 from pellucid.engines.llvm.matrices import Matrix
 from pellucid.engines.llvm.panels import accumulator, element
 from pellucid.engines.llvm.scratch import take_scratch
@@ -96,7 +97,11 @@ class Plan:
         even = parts(f, self.k, self.chunks)
         self.chunk = greatest(f, mul(f, parts(f, even, 8), 8), 8)
         # Rows of a panel: elements of `fold` k's, and those sums of columns that `folded` tells of.
-        self.panel_depth = add(f, quotient(f, self.chunk, tiling.fold), int(tiling.offset))
+        self.panel_depth = (
+            amx_depth(f, self.chunk)
+            if tiling.amx
+            else add(f, quotient(f, self.chunk, tiling.fold), int(tiling.offset))
+        )
         self.panel_size = mul(f, self.panel_depth, tiling.columns)
         self.tiles, self.panels = parts(f, self.m, tiling.rows), parts(f, self.n, tiling.columns)
         self.block, self.group = self._number(tiling.block), self._number(tiling.group)
