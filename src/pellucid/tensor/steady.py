@@ -125,7 +125,7 @@ class Program:
 
 def build_program(engine: Engine, binding: Binding, fast: bool = False) -> Program:
     """The program of a traced function, made by an engine; its rounding may change if `fast`."""
-    split = split_steady(binding.graph, steady_inputs(binding))
+    split = split_steady(binding.graph, steady_inputs(binding), engine.operand_form)
     if split is None:
         executable = engine.build(binding.graph, binding.donate, fast)
         return Program(binding.graph, executable, None, fast)

@@ -10,15 +10,19 @@ such elements pair by pair and adds all products up:
 
 Sums of integers wrap, so their order is of no account: these are the bits of the plain chain. Where
 lhs is signed and fold is 4, it is packed with 128 added to each number, and the tile begins at
-minus 128 times the sum of rhs's column: that stands in one more row at the panel's end. Numbers
-beyond the last k are zeros. vdpbf16ps adds in an order and with roundings of its own, which page
-0002 states: its sums are a class apart.
+minus 128 times the sum of rhs's column: that stands in one more row at the panel's end. Where rhs
+lies folded in memory and is not packed, it is the other way round: 128 is added to rhs as a tile
+reads it, and lhs is packed with the sums of its rows. Numbers beyond the last k are zeros.
+
+vdpbf16ps adds in an order and with roundings of its own, which page 0002 states: its sums are a
+class apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from pellucid.core.dtype import DType, bfloat16, int8, int16, uint8
 from pellucid.engines.llvm.sizes import Number, add, least, mul, quotient, sub, value
@@ -38,6 +42,9 @@ from pellucid.engines.llvm.types import (
     constant,
 )
 
+BYTES_OF_128: Final = -0x7F7F7F80
+"""0x80808080: 128 in each byte of an element. Exclusive or adds it to numbers with a sign."""
+
 
 def fold_of(dtype: DType, isa: Isa) -> int:
     """How many k's are folded into an element of a panel; 1 where each stands alone.
@@ -51,6 +58,17 @@ def fold_of(dtype: DType, isa: Isa) -> int:
     if dtype is bfloat16:
         return 2 if isa.pairs_bfloat16 else 1
     return 2 if dtype in (int8, uint8, int16) else 1
+
+
+def fold_in_memory(dtype: DType, isa: Isa) -> int:
+    """How many k's may lie folded in memory: `fold_of`, where none of them is widened first.
+
+    >>> from pellucid.engines.llvm.target import AVX2, AVX512_VNNI
+    >>> fold_in_memory(int8, AVX512_VNNI), fold_in_memory(int8, AVX2), fold_in_memory(int16, AVX2)
+    (4, 1, 2)
+    """
+    fold = fold_of(dtype, isa)
+    return fold if fold * dtype.bits == 32 else 1
 
 
 def multiply_add_folded(f: Function, fold: int, lhs: Value, rhs: Value, addend: Value) -> Value:
@@ -143,7 +161,7 @@ class _Packing:
         f, lanes = self.f, self.lanes
         vector = I32.with_lanes(lanes)
         rows = quotient(f, add(f, self.depth, self.fold - 1), self.fold)
-        high = constant(vector, -0x7F7F7F80)  # 0x80808080: 128 in each byte
+        high = constant(vector, BYTES_OF_128)
         for column in range(0, self.width, lanes):
             with f.loop(0, value(rows), accs=[constant(vector, 0)], name="k", unroll=1) as k:
                 row = f.load(vector, self._place(k.index, column))
@@ -220,7 +238,7 @@ class _Packing:
     def _store(self, vector: Value, k: Number, column: Number) -> None:
         f = self.f
         if self.operand.raised:
-            vector = f.xor(vector, -0x7F7F7F80)
+            vector = f.xor(vector, BYTES_OF_128)
         f.store(vector, self._place(quotient(f, k, self.fold), column))
 
     def _place(self, row: Number, column: Number) -> Value:

@@ -192,4 +192,5 @@ class _Kernel:
         )
         tile = Tile(self.plan.scalar, *shape, row, along, not tiling.even, tiling.turned)
         tile = replace(tile, fold=tiling.fold, offset=tiling.offset, ahead=tiling.ahead)
+        tile = replace(tile, raises=self.operands.sums_rows)
         define_tile(module, self._tile_name, tile)

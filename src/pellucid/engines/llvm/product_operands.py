@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pellucid.core.dtype import int32
 from pellucid.engines.llvm.folded import FoldedOperand, define_folded_packing
 from pellucid.engines.llvm.panels import Operand, define_packing
 from pellucid.engines.llvm.product_plan import Part, Plan
@@ -37,12 +38,19 @@ class Operands:
     f: Function
     plan: Plan
 
+    @property
+    def sums_rows(self) -> bool:
+        """Whether lhs is packed with the sums of its rows."""
+        return self.plan.tiling.offset and self.plan.spec.folded
+
     def pack_block(self, part: Part) -> None:
         """Pack the rows of a block's tiles."""
         # Rows that are neighbours in memory share cache lines from panel to panel: a few k's of all
         # panels after each other, or lines a power of two apart would drive each other out.
         f = self.f
-        step = 8 if self.plan.lhs.first == 1 else greatest(f, part.depth, 1)
+        # Sums of rows take all of k at once.
+        whole = self.plan.lhs.first != 1 or self.sums_rows
+        step = greatest(f, part.depth, 1) if whole else 8
         with f.loop(0, part.depth, step, name="slice", unroll=1) as start:
             depth = least(f, sub(f, part.depth, start.index), step)
             with f.loop(*part.tiles, name="packed", unroll=1) as tile:
@@ -68,18 +76,20 @@ class Operands:
     def columns(self, part: Part, n: Number) -> Columns:
         """The columns from n on, packed if need be."""
         f, plan, columns = self.f, self.plan, self.plan.tiling.columns
-        source = plan.rhs.at(f, part.batch, part.k, n)
+        first = quotient(f, part.k, plan.tiling.fold) if plan.spec.folded else part.k
+        source = plan.rhs.at(f, part.batch, first, n)
         count = sub(f, plan.n, n)
         if plan.tiling.turned:
             return Columns(n, source, plan.rhs.second, count)
+        depth = quotient(f, part.depth, plan.tiling.fold) if plan.spec.folded else part.depth
         if plan.tiling.pack_rhs:
-            self._call_packing("rhs", source, plan.rhs_panel, part.depth, count)
+            self._call_packing("rhs", source, plan.rhs_panel, depth, count)
             return Columns(n, plan.rhs_panel, columns, count)
         if plan.tiling.beside or divides(columns, plan.spec.n):
             return Columns(n, source, plan.rhs.first, count)
         whole = f.icmp("sge", value(count), columns)
         with f.when(f.not_(whole), name="edge"):
-            self._call_packing("rhs", source, plan.rhs_panel, part.depth, count)
+            self._call_packing("rhs", source, plan.rhs_panel, depth, count)
         step = f.select(whole, value(plan.rhs.first), columns)
         return Columns(n, f.select(whole, source, plan.rhs_panel), step, count)
 
@@ -113,11 +123,17 @@ class Operands:
         width: int,
     ) -> None:
         spec, tiling, name = self.plan.spec, self.plan.tiling, f"{self.f.name}.pack_{which}"
+        if which == "rhs" and spec.folded:
+            # Its elements need but be brought together.
+            elements = Operand(int32, across, along, whole)
+            define_packing(module, name, elements, width)
+            return
         if tiling.fold == 1:
             operand = Operand(spec.dtype, across, along, whole, divides(4, spec.k))
             define_packing(module, name, operand, width)
             return
-        raised, summed = (tiling.offset and which == side for side in ("lhs", "rhs"))
+        raised = tiling.offset and which == "lhs" and not spec.folded
+        summed = tiling.offset and not raised
         folded = FoldedOperand(spec.dtype, across, along, tiling.fold, raised, summed)
         define_folded_packing(module, name, folded, width)
 
