@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pellucid.core.dtype import DType, bfloat16, float32, int8, int16, int32
+from pellucid.core.dtype import DType, bfloat16, float32, int8, int16, int32, uint8
 from pellucid.engines.cpu.rules import realise_graph
 from pellucid.engines.llvm.folded import fold_in_memory
 from pellucid.engines.llvm.target import ISAS, Isa, host_isa
@@ -19,9 +19,9 @@ from tests.engines.kernels import Array, data, graph_of, run_graph
 
 HOST = host_isa()
 HERE = ISAS[ISAS.index(HOST) :]
-FOLDS = [(bfloat16, 2), (int16, 2), (int8, 4)]
+FOLDS = [(bfloat16, 2), (int16, 2), (int8, 4), (uint8, 4)]
 NARROW = pytest.mark.parametrize(("dtype", "fold"), FOLDS, ids=lambda one: str(one))
-WIDE = {bfloat16: float32, int16: int32, int8: int32}
+WIDE = {bfloat16: float32, int16: int32, int8: int32, uint8: int32}
 NONE = ((), ())
 
 
@@ -51,8 +51,8 @@ def folded(dtype: DType, fold: int, m: int, k: int, n: int, first: bool = False)
 def operands(dtype: DType, fold: int, m: int, k: int, n: int) -> tuple[Array, Array, Array]:
     """x, w, and w folded."""
     x, w = data([(dtype, (m, k)), (dtype, (k, n))])
-    if dtype is int8:
-        x.flat[:3], w.flat[:3] = -128, -128
+    if dtype in (int8, uint8):
+        x.flat[:3], w.flat[:3] = (-128, -128) if dtype is int8 else (255, 255)
     return x, w, np.ascontiguousarray(w.reshape(k // fold, fold, n).transpose(0, 2, 1))
 
 

@@ -23,7 +23,7 @@ from pellucid.core.shape import static_shape
 from pellucid.core.source import Source, at_line
 from pellucid.ir.graph import Graph, TensorType
 from pellucid.ops.define import Op
-from pellucid.passes.lay_out import Form
+from pellucid.passes.keep_operands import Form
 from pellucid.passes.memory import Held
 
 ALIGNMENT: Final = 64

@@ -16,6 +16,7 @@ from pellucid.passes.divide_by_numbers import divide_by_numbers
 from pellucid.passes.fast import FastPass, Rewrite, merged, went
 from pellucid.passes.fold import fold
 from pellucid.passes.fuse import fuse
+from pellucid.passes.layout import layout
 from pellucid.passes.simplify import simplify
 
 ROUNDS = 8
@@ -60,6 +61,8 @@ def clean(graph: Graph) -> Graph:
         before = graph
         # Laws first: they bring constants together, which folding then computes.
         graph = simplify(graph)
+        # Transposes that it could not join meet where nothing is left between them.
+        graph = layout(graph)
         graph = fold(graph)
         # Merging after both: two values that were spelled differently are now spelled the same,
         # and the next round's laws (select(c, x, x) = x) see that they are one.

@@ -10,7 +10,7 @@ of both together are those of the graph, bit for bit.
 
 A value is worth keeping if it is no larger than the steady inputs that it comes from, so keeping
 never more than doubles what a model holds. Movement alone is not, for kernels read through it, but
-where it lays out an operand of products as the engine takes it (see `lay_out`). Nor is a single
+where it lays out an operand of products as the engine takes it (see `keep_operands`). Nor is a single
 number, which costs nothing to make again where it is needed.
 """
 
@@ -24,7 +24,7 @@ from pellucid.ir.build import Builder, building
 from pellucid.ir.graph import Graph, Node, Value
 from pellucid.ir.rewrite import keep_node, prune
 from pellucid.ops.define import lookup
-from pellucid.passes.lay_out import Forms, as_it_lies, lay_out
+from pellucid.passes.keep_operands import Forms, as_it_lies, keep_operands
 from pellucid.passes.views import value_bytes
 
 
@@ -51,7 +51,7 @@ def split_steady(
     if not steady:
         return None
     live = prune(graph)
-    live, wanted = lay_out(live, _Search(live, steady).is_small, form_of)
+    live, wanted = keep_operands(live, _Search(live, steady).is_small, form_of)
     live = prune(live)
     kept = list(_Search(live, steady, wanted).kept())
     if not kept:

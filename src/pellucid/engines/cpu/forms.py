@@ -13,7 +13,7 @@ from pellucid.core.dtype import DType
 from pellucid.engines.llvm.folded import fold_in_memory
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.llvm.tiling import NATIVE
-from pellucid.passes.lay_out import Form
+from pellucid.passes.keep_operands import Form
 
 FOLDED_ROWS: Final = 64
 """Rows of a product of narrow numbers: as it lies, each number is moved to its place in a panel."""

@@ -24,7 +24,7 @@ from pellucid.engines.base import (
 from pellucid.ir.graph import Graph
 from pellucid.ops.control import evaluate
 from pellucid.ops.define import Op
-from pellucid.passes.lay_out import Form, as_it_lies
+from pellucid.passes.keep_operands import Form, as_it_lies
 from pellucid.passes.pipeline import optimize
 
 

@@ -51,7 +51,7 @@ def as_it_lies(dtype: DType) -> Form:
     return Form()
 
 
-def lay_out(
+def keep_operands(
     graph: Graph, may_keep: Callable[[Value], bool], form_of: Forms
 ) -> tuple[Graph, frozenset[Value]]:
     """The graph with operands of products that may be kept laid out anew; which these are."""

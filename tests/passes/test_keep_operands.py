@@ -14,7 +14,7 @@ from pellucid.ir.graph import Graph
 from pellucid.ir.text import parse_graph, print_graph
 from pellucid.ops import lookup
 from pellucid.ops.control import evaluate
-from pellucid.passes.lay_out import Form, as_it_lies, lay_out
+from pellucid.passes.keep_operands import Form, as_it_lies, keep_operands
 from pellucid.passes.steady import split_steady
 from tests.graphs import same_bits
 
@@ -61,7 +61,7 @@ def product(
 def laid_out(graph: Graph, numbers: Collection[int] = (1,)) -> Graph:
     """The graph with those inputs among what may be kept."""
     kept = {graph.inputs[number] for number in numbers}
-    return check(lay_out(graph, lambda value: value in kept, form_of)[0])
+    return check(keep_operands(graph, lambda value: value in kept, form_of)[0])
 
 
 def test_k_is_folded_where_the_engine_folds_it() -> None:
@@ -80,7 +80,7 @@ def test_k_comes_first_where_it_lay_last() -> None:
 
 def test_a_transpose_that_does_so_already_is_what_is_kept() -> None:
     graph = parse_graph(TURNED, lookup)
-    found, kept = lay_out(graph, lambda value: value is not graph.inputs[0], form_of)
+    found, kept = keep_operands(graph, lambda value: value is not graph.inputs[0], form_of)
     assert print_graph(found) == TURNED
     assert [value.node.op.name for value in kept if value.node] == ["transpose"]
 
@@ -137,7 +137,7 @@ def test_several_rows_whose_product_is_turned_are_left_alone() -> None:
 
 def test_an_engine_without_wishes_has_none_laid_out() -> None:
     graph = product()
-    assert lay_out(graph, lambda value: True, as_it_lies)[0] is graph
+    assert keep_operands(graph, lambda value: True, as_it_lies)[0] is graph
 
 
 TWICE = """graph(%0: bfloat16[4, 64], %1: bfloat16[8, 64], %2: bfloat16[64, 96]) {
