@@ -15,7 +15,7 @@ from pellucid.engines.llvm.target import Isa
 from pellucid.engines.llvm.tiling import NATIVE
 from pellucid.passes.keep_operands import Form
 
-FOLDED_ROWS: Final = 64
+FOLDED_ROWS: Final = 32
 """Rows of a product of narrow numbers: as it lies, each number is moved to its place in a panel."""
 
 TURNED_ROWS: Final = 12
@@ -28,7 +28,7 @@ def operand_form(dtype: DType, isa: Isa) -> Form:
     >>> from pellucid.core.dtype import bfloat16, float32
     >>> from pellucid.engines.llvm.target import AVX2, AVX512_BF16
     >>> operand_form(bfloat16, AVX512_BF16), operand_form(float32, AVX2)
-    (Form(fold=2, rows=64), Form(fold=1, rows=12))
+    (Form(fold=2, rows=32), Form(fold=1, rows=12))
     """
     fold = fold_in_memory(dtype, isa)
     if fold > 1:

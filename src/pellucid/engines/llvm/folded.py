@@ -13,8 +13,8 @@ fold is 4, lhs is packed with 128 added to each number, or taken from it, which 
 of its highest bit: int8 becomes unsigned beside a signed rhs, uint8 signed beside an unsigned one.
 The tile then begins at minus, or plus, 128 times the sum of rhs's column: that stands in one more
 row at the panel's end. Where rhs lies folded in memory and is not packed, it is the other way
-round: rhs is changed as a tile reads it, and lhs is packed with the sums of its rows. Numbers beyond
-the last k are zeros.
+round: rhs is changed as a tile reads it, and lhs is packed with the sums of its rows. Numbers
+beyond the last k are zeros.
 
 vdpbf16ps adds in an order and with roundings of its own, which page 0002 states: its sums are a
 class apart.
