@@ -12,7 +12,7 @@ from typing import Final
 from pellucid.core.dtype import DType
 from pellucid.engines.llvm.folded import fold_in_memory
 from pellucid.engines.llvm.target import Isa
-from pellucid.engines.llvm.tiling import NATIVE
+from pellucid.engines.llvm.tile_choice import NATIVE
 from pellucid.passes.keep_operands import Form
 
 FOLDED_ROWS: Final = 32
