@@ -150,7 +150,7 @@ def build_program(engine: Engine, binding: Binding) -> Program:
         # Before it is split: a mask is seen to be one by how it is made.
         graph, _, found = hasten_early(graph)
         early = (*early, *found)
-    split = split_steady(graph, steady_inputs(binding))
+    split = split_steady(graph, steady_inputs(binding), engine.operand_form)
     if split is None:
         executable = engine.build(graph, binding.donate, fast)
         return Program(graph, executable, None, fast, early)
