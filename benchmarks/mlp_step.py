@@ -61,14 +61,14 @@ def problem(s: Sizes) -> tuple[Weights, np.ndarray, np.ndarray]:
     return weights, images, rng.integers(0, s[-1], s[0])
 
 
-def in_pellucid(s: Sizes, given: bool) -> Work:
+def in_pellucid(s: Sizes, given: bool, precision: str = "float32") -> Work:
     weights, images, labels = problem(s)
     hidden = [nn.Dense(size, activation="relu") for size in s[2:-1]]
     layers = [*hidden, nn.Dense(s[-1])]
     model = nn.Sequential(layers)
     adam = optim.Adam(model, learning_rate=RATE)
 
-    @pe.jit
+    @pe.jit(precision=precision)
     def step(x: Any, y: Any) -> Any:
         loss = nn.losses.cross_entropy(model(x), y)
         loss.backward()

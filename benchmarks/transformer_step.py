@@ -49,12 +49,12 @@ def problem(s: Sizes) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     return transformers.draw(s), tokens[:, :-1].copy(), tokens[:, 1:].copy()
 
 
-def in_pellucid(s: Sizes, given: bool) -> Work:
+def in_pellucid(s: Sizes, given: bool, precision: str = "float32") -> Work:
     weights, tokens, following = problem(s)
     model = transformers.LanguageModel(s)
     adam = optim.AdamW(model, learning_rate=RATE, weight_decay=DECAY)
 
-    @pe.jit
+    @pe.jit(precision=precision)
     def step(x: Any, y: Any) -> Any:
         loss = nn.losses.cross_entropy(model(x), y)
         loss.backward()

@@ -209,6 +209,9 @@ if TYPE_CHECKING:
         tile,
         unstack,
     )
+    from pellucid.tensor.precision import (
+        precision,
+    )
     from pellucid.tensor.products import (
         matmul,
         outer,
@@ -407,6 +410,7 @@ _HOMES: dict[str, tuple[str, str]] = {
     "device": ("pellucid.tensor.context", "device"),
     "devices": ("pellucid.tensor.context", "devices"),
     "no_grad": ("pellucid.tensor.context", "no_grad"),
+    "precision": ("pellucid.tensor.precision", "precision"),
     "triu": ("pellucid.tensor.creation", "triu"),
     "tril": ("pellucid.tensor.creation", "tril"),
     "linspace": ("pellucid.tensor.creation", "linspace"),
@@ -667,6 +671,7 @@ __all__ = [
     "polygamma",
     "positive",
     "pow",
+    "precision",
     "prod",
     "random",
     "reciprocal",

@@ -12,6 +12,7 @@ from pellucid.passes.cse import cse
 from pellucid.passes.dce import dce
 from pellucid.passes.fold import fold
 from pellucid.passes.fuse import fuse
+from pellucid.passes.precision import precision
 from pellucid.passes.simplify import simplify
 
 ROUNDS = 8
@@ -28,6 +29,8 @@ def clean(graph: Graph) -> Graph:
     """The same program without detours, every node still a single op."""
     # A gradient graph brings much that nobody asked for: drop it before the others look at it.
     graph = dce(graph)
+    # Casts are what the laws, merging and fusing know; of a precision they know nothing.
+    graph = precision(graph)
     for _ in range(ROUNDS):
         before = graph
         # Laws first: they bring constants together, which folding then computes.

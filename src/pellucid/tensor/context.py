@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pellucid.core.config import setting
+from pellucid.core.dtype import DType
 from pellucid.engines import engine_names, find_engine
 from pellucid.engines.base import Engine
 from pellucid.tensor.trace import Trace
@@ -18,8 +19,9 @@ class Context(threading.local):
 
     `trace` is the innermost open trace, or None while ops run at once; `outermost` keeps the
     journal of all open ones, also while something outside the graph is done. `plans` are the
-    engine's ops made ready, `constants` its Tensors of one number. `mode` is one object for each
-    engine and tape mode, and another while a trace is open. While the thread is `shielded`, an
+    engine's ops made ready, `constants` its Tensors of one number. Contractions of float32 read
+    their operands in `precision`, if there is one. `mode` is one object for each engine, tape mode
+    and precision, and another while a trace is open. While the thread is `shielded`, an
     interrupt only leaves a note in `interrupted`.
     """
 
@@ -27,6 +29,7 @@ class Context(threading.local):
         self.trace: Trace | None = None
         self.outermost: Trace | None = None
         self.gradients = True
+        self.precision: DType | None = None
         self.engine: Engine | None = None
         self.plans: dict[Any, Any] = {}
         self.constants: dict[Any, Any] = {}
@@ -37,11 +40,11 @@ class Context(threading.local):
     def settle(self) -> None:
         """Find the mode again after something changed."""
         name = self.engine.name if self.trace is None and self.engine is not None else None
-        key = (name, self.gradients)
+        key = (name, self.gradients, self.precision)
         self.mode = _modes.get(key) or _modes.setdefault(key, object())
 
 
-_modes: dict[tuple[str | None, bool], object] = {}
+_modes: dict[tuple[str | None, bool, DType | None], object] = {}
 context = Context()
 _plans: dict[str, dict[Any, Any]] = {}
 _constants: dict[str, dict[Any, Any]] = {}

@@ -15,7 +15,7 @@ from ctypes import CFUNCTYPE, PYFUNCTYPE, c_char_p
 from dataclasses import dataclass, replace
 from functools import cache
 from math import prod
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from pellucid.core.shape import Axes
 from pellucid.engines.base import Layout, layout, unsupported
 from pellucid.engines.cpu.attention import ATTENTIONS, draft_blocks
 from pellucid.engines.cpu.pool import Step, Steps, pool
+from pellucid.engines.cpu.rounded import EagerLaunch, rounded
 from pellucid.engines.cpu.rules import (
     ENGINE,
     UNSUPPORTED,
@@ -86,19 +87,6 @@ Arrays = tuple[np.ndarray[Any, Any], ...]
 """Constants that a kernel reads; they live as long as its launch."""
 
 
-class EagerLaunch(Protocol):
-    """A single op made ready, as `engines.base.Launch` says."""
-
-    @property
-    def result(self) -> Layout:
-        """The layout of the result, which is dense."""
-        ...
-
-    def __call__(self, *addresses: int) -> None:
-        """Run: the operands' addresses, then the result's."""
-        ...
-
-
 def launcher(
     op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...], isa: Isa | None = None
 ) -> EagerLaunch:
@@ -111,6 +99,8 @@ def launcher(
         raise unsupported(ENGINE, op.name, why)
     types = tuple(operand.type for operand in operands)
     (result,) = op.result_types(types, attrs)
+    if attrs.get("precision") is not None:
+        return rounded(op, attrs, operands, lambda *given: launcher(*given, isa))
     if op.name in WRITTEN:
         turns = writes(op.name, attrs, types, result)
         return _written(op.name, turns, operands, layout(result), isa or host_isa())

@@ -1,0 +1,39 @@
+"""Where are numbers rounded before they are multiplied? What `precision` says becomes casts.
+
+    %2 = dot_general(%0, %1) [precision=bfloat16]
+      ->  %2 = cast(%0)  %3 = cast(%1)  %4 = dot_general(%2, %3) [dtype=float32]
+
+Before: contractions of float32 that read their operands in another precision. After: none has a
+`precision`; what they read is cast once for all that read it (`cse`), by the kernel that makes it
+(`fuse`), and stands in memory in the dtype that it is read in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pellucid.core.dtype import DType, float32
+from pellucid.ir.graph import Graph, Node, Value
+from pellucid.ir.rewrite import rewrite_nodes
+from pellucid.ops.define import lookup
+from pellucid.ops.elementwise import cast
+from pellucid.ops.precision import unread
+from pellucid.passes.stage import staged
+
+
+@staged
+def precision(graph: Graph) -> Graph:
+    """Cast the operands of contractions that are given a precision, and leave their results.
+
+    dot_general(x, y, precision=p) = dot_general(cast(x, p), cast(y, p), dtype=float32)
+    """
+    return rewrite_nodes(graph, _cast_operands)
+
+
+def _cast_operands(node: Node, operands: tuple[Value, ...]) -> Sequence[Value] | None:
+    narrow: DType | None = dict(node.attrs).get("precision")
+    if narrow is None:
+        return None
+    op = lookup(node.op.name)
+    read = [cast(x, dtype=narrow) if x.dtype is float32 else x for x in operands]
+    return op.many(*read, **unread(op, dict(node.attrs)))
