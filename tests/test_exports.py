@@ -1,5 +1,5 @@
-"""Is the public surface what `__init__.py` lists: each name once, and explained? (The linter
-keeps them in order.)
+"""Is the public surface what `__init__.py` (and a stub beside it) lists: each name once, and
+explained? (The linter keeps them in order.)
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ FACES = [
 
 
 def names_bound(face: Path) -> set[str]:
-    """The public names that a face imports from pellucid or defines, at once or for types only."""
-    body = ast.parse(face.read_text(encoding="utf-8")).body
+    """The public names that a face, or else its stub, imports from pellucid or defines."""
+    stub = face.with_suffix(".pyi")
+    body = ast.parse((stub if stub.exists() else face).read_text(encoding="utf-8")).body
     guarded = [inner for node in body if isinstance(node, ast.If) for inner in node.body]
     bound: set[str] = set()
     for node in [*body, *guarded]:

@@ -17,7 +17,7 @@ from pellucid.engines.cpu.rules import Argument, KernelCall, Realisation, realis
 from pellucid.engines.llvm import cache as code_cache
 from pellucid.engines.llvm.jit import Code
 from pellucid.engines.llvm.target import Isa, host_isa
-from pellucid.engines.loops.build import sizes_of
+from pellucid.engines.loops.draft import sizes_of
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, TensorType, Value
 from pellucid.ops.control import evaluate

@@ -17,7 +17,7 @@ from typing import Any
 from weakref import ref
 
 from pellucid.core import tree
-from pellucid.engines.base import Executable, Frame, Storage, layout
+from pellucid.engines.base import Frame, Storage, layout
 from pellucid.ir.graph import Graph, TensorType
 from pellucid.passes.pipeline import clean
 from pellucid.passes.traffic import Traffic, fewest_bytes, flops_of
@@ -29,15 +29,20 @@ from pellucid.tensor.dispatch import dense
 from pellucid.tensor.footprint import Footprint
 from pellucid.tensor.interrupt import raise_late
 from pellucid.tensor.reach import Reach
+from pellucid.tensor.steady import Program, build_program
 from pellucid.tensor.tensor import Tensor, escaped_error
 
 
 @dataclass(slots=True)
 class _Known:
-    """Addresses of cells and outside Tensors by slot, right while `touched` is the clock's."""
+    """Addresses of cells and outside Tensors by slot, right while `touched` is the clock's.
+
+    Those of `kept` values are among them.
+    """
 
     addresses: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     touched: int = -1
+    kept: list[Tensor] = field(default_factory=list[Tensor])
 
 
 @dataclass(slots=True)
@@ -58,7 +63,7 @@ class Compiled:
     def __init__(
         self,
         name: str,
-        executable: Executable,
+        program: Program,
         binding: Binding,
         reach: Reach,
         treedef: tree.TreeDef,
@@ -66,12 +71,13 @@ class Compiled:
         resultdef: tree.TreeDef,
     ) -> None:
         self.name = name
-        self.executable = executable
+        self.program = program
+        self.executable = program.executable
         self.binding = binding
         self.reach = reach
         self.graph: Graph = binding.graph
-        self.inputs: tuple[TensorType, ...] = executable.inputs
-        self.outputs: tuple[TensorType, ...] = executable.outputs
+        self.inputs: tuple[TensorType, ...] = tuple(one.tensor for one in self.graph.inputs)
+        self.outputs: tuple[TensorType, ...] = self.executable.outputs
         self.spent = False
         self._once = binding.once
         self._resultdef = resultdef
@@ -79,7 +85,7 @@ class Compiled:
         self._engine = current_engine()
         self._gradients = context.gradients
         self._mode = context.mode
-        first = len(self.inputs)
+        first = len(self.executable.inputs)
         places = [(first + i, layout(type)) for i, type in enumerate(self.outputs)]
         count = len(binding.taped)
         # Borrowed memory that lies otherwise than kernels expect is copied at each call.
@@ -94,6 +100,7 @@ class Compiled:
         self._reads = bool(binding.cells)
         self._present = tuple(binding.state.present.items())
         self._mood = binding.state.found if binding.state.used else None
+        self._steady = program.steady
         self._known = _Known()
         self._seats: list[_Seat] = []
         self.wrote_at = 0
@@ -110,13 +117,18 @@ class Compiled:
         places = [layout(self.inputs[number]) for number in binding.arguments]
         outside = [tensor._layout.nbytes for _, tensor in binding.tensors]
         first = len(self._results) + len(self._states)
+        arena, kept = need.arena, need.constants
+        if self._steady is not None:
+            once = self._steady.executable.memory
+            # Its arena is given back before the function's own is taken.
+            arena, kept = max(arena, once.arena), kept + once.constants + sum(once.outputs)
         return Footprint(
             name=self.name,
             arguments=sum(place.nbytes for place in places),
             state=sum(cell._layout.nbytes for cell in cells) + sum(outside),
             results=sum((*need.outputs[: len(self._results)], *need.outputs[first:])),
-            arena=need.arena,
-            constants=need.constants,
+            arena=arena,
+            constants=kept,
             scratch=need.scratch,
             held=need.held,
         )
@@ -131,7 +143,8 @@ class Compiled:
     def renewed(self) -> Compiled:
         """The same call, with what the engine makes of the graph now; this one runs as before."""
         made = copy(self)
-        made.executable = self._engine.build(self.graph, self.binding.donate)
+        made.program = build_program(self._engine, self.binding)
+        made.executable, made._steady = made.program.executable, made.program.steady
         made._known, made._seats = _Known(), []
         for cell in self.binding.assigned:
             cell._writers = (*cell._writers, ref(made))
@@ -206,7 +219,12 @@ class Compiled:
     def _call(self, args: Sequence[Any], exclusive: bool) -> list[Tensor]:
         known = self._known
         fresh: list[tuple[Cell, Tensor]] = []
-        if known.touched != clock.touched or (self._states and not exclusive):
+        steady = self._steady
+        if (
+            known.touched != clock.touched
+            or (self._states and not exclusive)
+            or (steady is not None and not steady.is_current())
+        ):
             known, fresh = self._look_up(exclusive)
         try:
             seat = self._seats.pop()
@@ -266,7 +284,11 @@ class Compiled:
                 storage: Storage = self._engine.allocate(place.nbytes)
                 fresh.append((cell, Tensor(place, storage, storage.address)))
                 addresses.append((slot, storage.address))
-        known = _Known(addresses, -1 if fresh else touched)
+        kept: list[Tensor] = []
+        if self._steady is not None:
+            further, kept = self._steady.slots(self._engine)
+            addresses += further
+        known = _Known(addresses, -1 if fresh else touched, kept)
         self._known = known
         return known, fresh
 
@@ -278,11 +300,14 @@ class Compiled:
     def _commit(self, fresh: list[tuple[Cell, Tensor]], left: list[Tensor]) -> None:
         """Make what the run computed the state of the program."""
         binding, state = self.binding, self.binding.state
+        before = clock.writes
         for cell, tensor in fresh:
             cell.hold(tensor)
         if binding.assigned:
             clock.writes += 1
             self.wrote_at = clock.writes
+        if self._steady is not None:
+            self._steady.skip(before)
         if not state.used:
             return
         for cell in state.set_at:

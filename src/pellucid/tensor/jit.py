@@ -26,7 +26,7 @@ from pellucid.core.dtype import as_dtype
 from pellucid.core.error import TraceError
 from pellucid.core.forking import Turn, held_across_forks
 from pellucid.core.source import at_line, user_source
-from pellucid.engines.base import Executable, layout
+from pellucid.engines.base import layout
 from pellucid.ir.graph import TensorType
 from pellucid.ir.record import add_stage
 from pellucid.ir.text import print_graph
@@ -43,6 +43,7 @@ from pellucid.tensor.footprint import Footprint
 from pellucid.tensor.precision import precision as precision_scope
 from pellucid.tensor.reach import Reach
 from pellucid.tensor.state import Variable
+from pellucid.tensor.steady import Program, build_program, steady_inputs
 from pellucid.tensor.tensor import Tensor
 from pellucid.tensor.trace import Trace
 
@@ -202,20 +203,21 @@ class Jit:
                 results, resultdef = tree.flatten(self.function(*args, **kwargs))
             binding = bind(trace, [_as_output(leaf) for leaf in results])
         reach = Reach(self.function, map(_plain, leaves))
-        executable = self._same_executable(key, binding)
-        if executable is None:
+        program = self._same_program(key, binding)
+        if program is None:
             seconds = time.perf_counter() - start
             add_stage("trace", lambda: print_graph(binding.graph), "tensor/jit", seconds)
-            executable = current_engine().build(binding.graph, binding.donate)
+            program = build_program(current_engine(), binding)
             self.why += reason
         plain = [_plain(leaf) for leaf in leaves]
-        return Compiled(self.name, executable, binding, reach, treedef, plain, resultdef)
+        return Compiled(self.name, program, binding, reach, treedef, plain, resultdef)
 
-    def _same_executable(self, key: Key, binding: Binding) -> Executable | None:
-        """The executable of a call whose graph came out the same as this one."""
+    def _same_program(self, key: Key, binding: Binding) -> Program | None:
+        """The program of a call whose graph came out the same as this one."""
         for entry in self.entries.get(key, []):
-            if entry.binding.donate == binding.donate and entry.graph == binding.graph:
-                return entry.executable
+            same = entry.binding.donate == binding.donate and entry.graph == binding.graph
+            if same and steady_inputs(entry.binding) == steady_inputs(binding):
+                return entry.program.bound(binding)
         return None
 
     def _reason(self, key: Key) -> list[str]:

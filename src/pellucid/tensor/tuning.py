@@ -44,7 +44,7 @@ def tune(function: Callable[..., Any], *args: Any, seconds: float = 20.0, **kwar
         raise TraceError(f"tune: a function is being traced{where}\n  call it outside of jit")
     jitted, given = _jitted(function, args)
     compiled = jitted.compile(*given, **kwargs)
-    report = current_engine().tune(compiled.graph, compiled.binding.donate, seconds)
+    report = current_engine().tune(compiled.program.graph, compiled.binding.donate, seconds)
     jitted.renew()
     return report
 

@@ -31,7 +31,7 @@ from pellucid.core.source import Source
 from pellucid.engines.cpu.rules import UNSUPPORTED, body_of, realise, realise_graph, supported_ops
 from pellucid.engines.llvm.jit import assembly
 from pellucid.engines.llvm.target import AVX2, AVX512, SSE2, host_isa
-from pellucid.engines.loops.build import sizes_of
+from pellucid.engines.loops.draft import sizes_of
 from pellucid.engines.loops.text import print_kernel
 from pellucid.ir.graph import Node, TensorType, Value
 from pellucid.ops.contract import dot_general

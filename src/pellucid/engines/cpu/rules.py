@@ -31,9 +31,10 @@ from pellucid.engines.llvm.elementwise import supports
 from pellucid.engines.llvm.lower import lower
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.loops.blocks import Blocked
-from pellucid.engines.loops.build import Draft, Strides, draft, draft_phase, sizes_of
+from pellucid.engines.loops.build import draft, draft_phase
 from pellucid.engines.loops.contracted import ScatteredAxes
 from pellucid.engines.loops.convolved import phases_of
+from pellucid.engines.loops.draft import Draft, Strides, sizes_of
 from pellucid.engines.loops.hold import hold
 from pellucid.engines.loops.into import draft_into, draft_sort
 from pellucid.engines.loops.ir import Axis, Kernel, Sort, nested, scratch_bytes

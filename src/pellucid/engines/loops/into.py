@@ -7,10 +7,13 @@ the places of a row's elements. Both give a `Draft`.
 from __future__ import annotations
 
 from pellucid.core.dtype import bool_
-from pellucid.engines.loops.build import Draft, Strides, Writer, sizes_of, written
+from pellucid.engines.loops.build import written
+from pellucid.engines.loops.draft import Draft, Strides, sizes_of
+from pellucid.engines.loops.elements import rule_of
 from pellucid.engines.loops.ir import Apply, Axis, Load, Sort, Store, Update
 from pellucid.engines.loops.space import ZERO, dot, plus, row_major, times, variable
 from pellucid.engines.loops.target import Target
+from pellucid.engines.loops.writer import Writer
 from pellucid.ir.graph import Graph
 
 
@@ -27,7 +30,8 @@ def draft_sort(graph: Graph, strides: tuple[Strides, ...] | None = None) -> Draf
     (node,) = graph.nodes
     (x,) = node.operands
     shape, axis = sizes_of(x), int(node.attr("axis"))
-    writer = Writer(graph, strides, tuple((1 if at == axis else n,) for at, n in enumerate(shape)))
+    pieces = tuple((1 if at == axis else n,) for at, n in enumerate(shape))
+    writer = Writer(rule_of, graph, strides, pieces)
     row = (*writer.place[:axis], variable("k"), *writer.place[axis + 1 :])
     value = Load("x0", writer.address(x, row))
     steps = row_major(shape)

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import pairwise
 
 from pellucid.core.dtype import int64
-from pellucid.engines.loops.build import Draft, Group, Line
+from pellucid.engines.loops.draft import Draft, Group, Line
 from pellucid.engines.loops.ir import (
     CHAIN_CHUNK,
     Affine,

@@ -1,0 +1,125 @@
+"""What would a program compute again at each call, though nothing changed? That is split off.
+
+    graph (%x, %w, %v) { %1 = rsqrt(%v)  %2 = mul(%w, %1)  %3 = mul(%x, %2)  return %3 }
+      ->  steady (%w, %v) { %1 = rsqrt(%v)  %2 = mul(%w, %1)  return %2 }
+          rest (%x, %w, %v, %2) { %3 = mul(%x, %2)  return %3 }
+
+for steady inputs %w and %v: those that seldom change from call to call, such as a model's weights
+while it answers. What `steady` gives is computed when one of them changed, and kept. The results
+of both together are those of the graph, bit for bit.
+
+A value is worth keeping if it is no larger than the steady inputs that it comes from, so keeping
+never more than doubles what a model holds. Movement alone is not: kernels read through it. Nor is a
+single number, which costs nothing to make again where it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from pellucid.core.shape import is_static
+from pellucid.ir.build import Builder, building
+from pellucid.ir.graph import Graph, Node, Value
+from pellucid.ir.rewrite import keep_node, prune
+from pellucid.ops.define import lookup
+from pellucid.passes.views import value_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A program in two: `steady` takes the inputs numbered `reads` and gives what is kept.
+
+    `rest` takes all the inputs of the program, then what is kept.
+    """
+
+    steady: Graph
+    rest: Graph
+    reads: tuple[int, ...]
+
+
+def split_steady(graph: Graph, numbers: Collection[int]) -> Split | None:
+    """Split off what depends on the steady inputs `numbers` alone; None if nothing is worth it."""
+    steady = {graph.inputs[number] for number in numbers}
+    if not steady:
+        return None
+    live = prune(graph)
+    kept = list(_Search(live, steady).kept())
+    if not kept:
+        return None
+    part = prune(Graph(live.inputs, live.nodes, live.results, tuple(kept)))
+    used = {operand for node in part.nodes for operand in node.operands}
+    reads = tuple(number for number, value in enumerate(graph.inputs) if value in used)
+    inputs = tuple(graph.inputs[number] for number in reads)
+    return Split(Graph(inputs, part.nodes, part.results, part.outputs), _rest(live, kept), reads)
+
+
+class _Search:
+    """Which values of a graph are worth keeping? `sources` are the steady inputs behind a value.
+
+    A value that depends on anything else has none there; one that depends on no input an empty set.
+    """
+
+    def __init__(self, graph: Graph, steady: set[Value]) -> None:
+        self.graph = graph
+        self.made: dict[Value, Node] = {}
+        self.sources: dict[Value, frozenset[Value]] = {one: frozenset((one,)) for one in steady}
+        for node, results in zip(graph.nodes, graph.results, strict=True):
+            self.made.update((result, node) for result in results)
+            behind = [self.sources.get(operand) for operand in node.operands]
+            sources = _union(behind)
+            if sources is not None:
+                self.sources.update((result, sources) for result in results)
+
+    def kept(self) -> dict[Value, None]:
+        """What the rest of the graph reads of it, in the order of first use."""
+        found: dict[Value, None] = {}
+        seen: set[Value] = set()
+        for node, results in zip(self.graph.nodes, self.graph.results, strict=True):
+            if results[0] in self.sources:
+                continue
+            # Where an operand is not worth keeping, what it is made of may be.
+            stack = list(reversed(node.operands))
+            while stack:
+                value = stack.pop()
+                if value in seen or value not in self.made or not self.sources.get(value):
+                    continue
+                seen.add(value)
+                if self.is_worth_keeping(value):
+                    found[value] = None
+                else:
+                    stack += reversed(self.made[value].operands)
+        return found
+
+    def is_worth_keeping(self, value: Value) -> bool:
+        """Whether it is work to make, and no larger than what it is made of."""
+        op = self.made[value].op.name
+        if lookup(op).kind == "movement" or op == "stop_gradient" or not is_static(value.shape):
+            return False
+        behind = sum(map(value_bytes, self.sources[value]))
+        return value.tensor.size != 1 and value_bytes(value) <= behind
+
+
+def _union(behind: list[frozenset[Value] | None]) -> frozenset[Value] | None:
+    """All sources of a node's operands; None if an operand depends on anything else."""
+    found: frozenset[Value] = frozenset()
+    for sources in behind:
+        if sources is None:
+            return None
+        found = found | sources if found else sources
+    return found
+
+
+def _rest(graph: Graph, kept: list[Value]) -> Graph:
+    """The graph with what is kept as further inputs."""
+    with building(Builder(graph.inputs)) as builder:
+        env = {value: value for value in graph.inputs}
+        env |= {value: builder.input(value.type) for value in kept}
+        for node, results in zip(graph.nodes, graph.results, strict=True):
+            if results[0] in env and len(results) == 1:
+                continue
+            builder.source = node.source
+            values = keep_node(builder, node, results, tuple(env[one] for one in node.operands))
+            for result, value in zip(results, values, strict=True):
+                env.setdefault(result, value)
+        return prune(builder.graph([env[value] for value in graph.outputs]))
