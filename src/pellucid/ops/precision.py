@@ -38,6 +38,8 @@ def as_read(array: Array, precision: DType | None) -> Array:
 
 def unread(op: Op, attrs: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes with which an op gives the same of operands that are rounded already."""
+    if op.kind != "contract":
+        # An attention rounds what it makes on its way, too.
+        return dict(attrs)
     rest = {name: value for name, value in attrs.items() if name != "precision"}
-    # An attention's result is float32 whatever its operands are.
-    return rest | {"dtype": float32} if op.kind == "contract" else rest
+    return rest | {"dtype": float32}

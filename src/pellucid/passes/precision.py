@@ -3,8 +3,8 @@
     %2 = dot_general(%0, %1) [precision=bfloat16]
       ->  %2 = cast(%0)  %3 = cast(%1)  %4 = dot_general(%2, %3) [dtype=float32]
 
-Before: contractions of float32 that read their operands in another precision. After: none has a
-`precision`; what they read is cast once for all that read it (`cse`), by the kernel that makes it
+Before: contractions and attentions of float32 that read their operands in another precision. After:
+their operands have that dtype; what they read is cast once for all that read it (`cse`), by the kernel that makes it
 (`fuse`), and stands in memory in the dtype that it is read in.
 """
 
@@ -23,7 +23,7 @@ from pellucid.passes.stage import staged
 
 @staged
 def precision(graph: Graph) -> Graph:
-    """Cast the operands of contractions that are given a precision, and leave their results.
+    """Cast the operands of ops that are given a precision, and leave their results.
 
     dot_general(x, y, precision=p) = dot_general(cast(x, p), cast(y, p), dtype=float32)
     """
@@ -31,9 +31,15 @@ def precision(graph: Graph) -> Graph:
 
 
 def _cast_operands(node: Node, operands: tuple[Value, ...]) -> Sequence[Value] | None:
-    narrow: DType | None = dict(node.attrs).get("precision")
-    if narrow is None:
+    if not is_unrounded(node):
         return None
-    op = lookup(node.op.name)
+    op, attrs = lookup(node.op.name), dict(node.attrs)
+    narrow: DType = attrs["precision"]
     read = [cast(x, dtype=narrow) if x.dtype is float32 else x for x in operands]
-    return op.many(*read, **unread(op, dict(node.attrs)))
+    return op.many(*read, **unread(op, attrs))
+
+
+def is_unrounded(node: Node) -> bool:
+    """Whether a node is to read its operands otherwise than they are."""
+    attrs = dict(node.attrs)
+    return "precision" in attrs and any(x.dtype is float32 for x in node.operands)

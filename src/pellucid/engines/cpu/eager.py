@@ -24,7 +24,7 @@ from pellucid.core.shape import Axes
 from pellucid.engines.base import Layout, layout, unsupported
 from pellucid.engines.cpu.attention import ATTENTIONS, draft_blocks
 from pellucid.engines.cpu.pool import Step, Steps, pool
-from pellucid.engines.cpu.rounded import EagerLaunch, rounded
+from pellucid.engines.cpu.rounded import EagerLaunch, is_to_round, rounded
 from pellucid.engines.cpu.rules import (
     ENGINE,
     UNSUPPORTED,
@@ -99,7 +99,7 @@ def launcher(
         raise unsupported(ENGINE, op.name, why)
     types = tuple(operand.type for operand in operands)
     (result,) = op.result_types(types, attrs)
-    if attrs.get("precision") is not None:
+    if is_to_round(attrs, operands):
         return rounded(op, attrs, operands, lambda *given: launcher(*given, isa))
     if op.name in WRITTEN:
         turns = writes(op.name, attrs, types, result)
@@ -468,7 +468,7 @@ def _in_phases(node: Node, operands: tuple[Layout, ...], result: Layout, isa: Is
             held += -(-copy.result.nbytes // 64) * 64
         ready, begun = _phase(node, phase, layouts, isa)
         bases = {"x0": (0, 0), "x1": (1, 0), "y0": (2, 0), "x2": (3, at)}
-        places = ((bases[name], start * result.dtype.bytes) for name, start in begun)
+        places = ((bases[name], start) for name, start in begun)
         steps.append(_step(ready, tuple((base, at + start) for (base, at), start in places)))
         codes.append(ready.code)
     return _Phased(result, copies, _InTurn(result, steps, codes), held)
@@ -477,7 +477,7 @@ def _in_phases(node: Node, operands: tuple[Layout, ...], result: Layout, isa: Is
 def _phase(
     node: Node, phase: Phase, operands: tuple[Layout, ...], isa: Isa
 ) -> tuple[_Ready, list[tuple[str, int]]]:
-    """The kernel of one phase; its buffers, and how many elements further each begins."""
+    """The kernel of one phase; its buffers, and how many bytes further each begins."""
     with building() as builder:
         inputs = [builder.input(operand.type) for operand in operands]
         graph = builder.graph([lookup(node.op.name)(*inputs[:2], **dict(node.attrs))])
@@ -487,8 +487,8 @@ def _phase(
     share = share_out(kernel)
     dtype = operands[0].dtype
     ready = _product(kernel, dtype, isa) if met else _loops(kernel, share.block, share.count, isa)
-    names = (kernel.buffers[at].name for at in ready.order)
-    return ready, [(name, plan.starts.get(name, 0)) for name in names]
+    buffers = (kernel.buffers[at] for at in ready.order)
+    return ready, [(b.name, plan.starts.get(b.name, 0) * b.dtype.bytes) for b in buffers]
 
 
 def _strides(held: Layout, order: Axes) -> tuple[int, ...]:

@@ -32,6 +32,11 @@ class EagerLaunch(Protocol):
 Launcher = Callable[[Op, Mapping[str, Any], tuple[Layout, ...]], EagerLaunch]
 
 
+def is_to_round(attrs: Mapping[str, Any], operands: tuple[Layout, ...]) -> bool:
+    """Whether an op reads operands otherwise than they are."""
+    return "precision" in attrs and any(operand.dtype is float32 for operand in operands)
+
+
 def rounded(
     op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...], launcher: Launcher
 ) -> EagerLaunch:

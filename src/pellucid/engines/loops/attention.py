@@ -75,10 +75,12 @@ class Attention:
     """What is asked for: sizes, how the operands lie, and what is hidden.
 
     `strides` are those of query, key, value, for a gradient the cotangent, and then the mask, heads
-    third; `length_step` leads from length to length. The result may have its heads second.
+    third; `length_step` leads from length to length. The result may have its heads second. It is
+    computed in `dtype`; the operands, and what else the products read, are of dtype `read`.
     """
 
     dtype: DType
+    read: DType
     sizes: Sizes
     strides: tuple[Strides, ...]
     scale: float
@@ -109,6 +111,9 @@ class _Draft:
     def __init__(self, asked: Attention, finish: Finish, generic: bool) -> None:
         self.asked, self.finish, self.dtype = asked, finish, asked.dtype
         self.generic = generic
+        # What products read of the scores is rounded into memory of its own, if at all.
+        self.rounds = asked.read is not asked.dtype
+        self.weights, self.shares = ("u", "v") if self.rounds else ("s", "t")
         n = asked.sizes
         self.batch, self.rows, self.columns, self.shared, self.groups, self.size, self.features = (
             static_shape(
@@ -209,7 +214,7 @@ class _Draft:
             *self.scale("t1"),
             Let("t2", self.dtype, Apply("mul", ("t0", "t1"))),
         ]
-        buffers = [self._read("q"), self._read("k")]
+        buffers = [self._factor("q"), self._factor("k")]
         places = {"q": ("x0", query), "k": ("x1", key), "s": ("s", Affine())}
         shown = self._shown(lines)
         if self.asked.mask:
@@ -275,6 +280,11 @@ class _Draft:
             return Reduce((result,), "lanes", (Axis(column, columns),), chunk, body)
 
         c0, c1 = self.place("c0"), self.place("c1")
+        # Forward, products alone read the exponentials; a dropout comes between and rounds itself.
+        straight = self.rounds and not self.gradient and not self.asked.dropout
+        stored: tuple[Statement, ...] = (Store("s", c1, "t3"),)
+        if straight:
+            stored = (Let("t4", self.asked.read, Apply("cast", ("t3",))), Store("u", c1, "t4"))
         body: tuple[Statement, ...] = (
             reduce("top", "max", "t0", "c0", (Let("t0", self.dtype, Load("s", c0)),)),
             Let("low", self.dtype, _LEAST),
@@ -290,7 +300,7 @@ class _Draft:
                     Let("t1", self.dtype, Load("s", c1)),
                     Let("t2", self.dtype, Apply("sub", ("t1", "base"))),
                     Let("t3", self.dtype, Apply("exp", ("t2",))),
-                    Store("s", c1, "t3"),
+                    *stored,
                 ),
             ),
             Let("one", self.dtype, Const(1.0)),
@@ -298,14 +308,17 @@ class _Draft:
             Let("by", self.dtype, Apply("select", ("void", "one", "total"))),
             Store("l", Affine(((ROW, 1),)), "by"),
         )
-        buffers = (self._write("s"), self._write("l"))
-        places = {"s": ("s", Affine()), "l": ("l", Affine())}
+        buffers = (self._write("s"), self._write("l"), *(self._rounded("u"),) * straight)
+        places = {buffer.name: (buffer.name, Affine()) for buffer in buffers}
         return self.run(
             "exponentials", buffers, _loops(((ROW, rows),), body), places, (rows, columns)
         )
 
-    def dropped(self, scores: str) -> tuple[Run, ...]:
-        """x = x * (1 / (1 - dropout)) where its random number is small, and 0 elsewhere."""
+    def dropped(self, scores: str, into: str) -> tuple[Run, ...]:
+        """y = x * (1 / (1 - dropout)) where its random number is small, and 0 elsewhere.
+
+        y is x itself, or where it is read rounded by a product.
+        """
         if not self.asked.dropout:
             return ()
         rows, columns, drawn = self.block_rows, self.block_columns, drawn_columns(self.columns)
@@ -325,7 +338,7 @@ class _Draft:
             Let("t1", self.dtype, Apply("mul", ("t0", "by"))),
             Let("none", self.dtype, Const(0.0)),
             Let("t2", self.dtype, Apply("select", ("kept", "t1", "none"))),
-            Store("x", self.place(), "t2"),
+            *self._kept("t2", scores, into),
         )
         body = (
             Let("seed", uint64, Load("seed", Affine())),
@@ -335,9 +348,18 @@ class _Draft:
         )
         first = 3 + self.gradient + self.asked.mask + (self.asked.lengths is not None)
         places = {name: (f"x{first + at}", Affine()) for at, name in enumerate(("seed", "draw"))}
-        places["x"] = (scores, Affine())
-        buffers = (Buffer("seed", uint64, "read"), Buffer("draw", uint64, "read"), self._write("x"))
-        return (self.run("dropped", buffers, body, places, (rows, columns, PLACE)),)
+        places |= {"x": (scores, Affine()), "y": (into, Affine())}
+        targets = (self._write("x"), *(self._rounded("y"),) * (into != scores))
+        buffers = (Buffer("seed", uint64, "read"), Buffer("draw", uint64, "read"), *targets)
+        name = "dropped" if into == scores else "dropped_rounded"
+        return (self.run(name, buffers, body, places, (rows, columns, PLACE)),)
+
+    def _kept(self, value: str, source: str, into: str) -> tuple[Line, ...]:
+        """The lines that store what was dropped."""
+        if source == into:
+            return (Store("x", self.place(), value),)
+        rounded = Let("t3", self.asked.read, Apply("cast", (value,)))
+        return rounded, Store("y", self.place(), "t3")
 
     def _first_place(self) -> Affine:
         """A quarter of where the random numbers of a block begin."""
@@ -379,7 +401,7 @@ class _Draft:
             )
         ]
         result = "t0"
-        buffers = [self._read("a"), self._read("b")]
+        buffers = [self._factor("a"), self._factor("b")]
         places = {"a": (left, left_at), "b": (right, right_at), "y": out[:2]}
         if adds:
             lines.append(Let("t1", self.dtype, Load("y", out[2])))
@@ -477,13 +499,21 @@ class _Draft:
     def _read(self, name: str) -> Buffer:
         return Buffer(name, self.dtype, "read")
 
+    def _factor(self, name: str) -> Buffer:
+        """What a product reads."""
+        return Buffer(name, self.asked.read, "read")
+
+    def _rounded(self, name: str) -> Buffer:
+        """Where a product will read what is written."""
+        return Buffer(name, self.asked.read, "write")
+
     def _write(self, name: str) -> Buffer:
         return Buffer(name, self.dtype, "write")
 
     def operands(self) -> tuple[Buffer, ...]:
         """The buffers of the operands."""
         count = 4 if self.gradient else 3
-        found = [Buffer(f"x{at}", self.dtype, "read") for at in range(count)]
+        found = [self._factor(f"x{at}") for at in range(count)]
         if self.asked.mask:
             found.append(Buffer(f"x{len(found)}", bool_, "read"))
         if self.asked.lengths is not None:
@@ -494,10 +524,14 @@ class _Draft:
 
     def scratch(self, *names: str) -> tuple[Scratch, ...]:
         """Scratch memory for the scores, and whatever has their shape, and for a number a row."""
-        counts = {**dict.fromkeys(names, self.block * self.width), "l": self.block}
+        scores = self.block * self.width
+        each = [(name, self.dtype, scores) for name in names]
+        each.append(("l", self.dtype, self.block))
+        if self.rounds:
+            own = (self.weights, self.shares)[: len(names)]
+            each += [(name, self.asked.read, scores) for name in own]
         return tuple(
-            Scratch(name, self.dtype, -(-count * self.dtype.bytes // 64) * 64)
-            for name, count in counts.items()
+            Scratch(name, dtype, -(-count * dtype.bytes // 64) * 64) for name, dtype, count in each
         )
 
 
@@ -514,8 +548,8 @@ class _Forward(_Draft):
             *self.numbers(),
             self.scores(self.query_at(self.query), self.shared_at(self.key), self.mask_at()),
             self.exponentials(),
-            *self.dropped("s"),
-            *self.over_columns("weighted", "s", values, self.features, target, divides=True),
+            *self.dropped("s", self.weights),
+            *self.over_columns("weighted", self.weights, values, self.features, target, divides=True),
         )
         grid = (
             Axis("b", self.batch),
@@ -553,12 +587,14 @@ class _Backward(_Draft):
             self.scores(self.query_at(self.query), self.shared_at(self.key), self.mask_at()),
             self.exponentials(),
             self._weights_share(),
-            *self.dropped("t"),
+            *self.dropped("t", "t"),
             self._scores_share(),
-            *self.dropped("s"),
-            self._added("value_share", "s", "x3", self.asked.strides[3], value_at, value[1]),
-            self._added("key_share", "t", "x0", self.query, key_at, key[1]),
-            *self.over_columns("query_share", "t", keys, self.size, target, divides=False),
+            *self.dropped("s", self.weights),
+            self._added(
+                "value_share", self.weights, "x3", self.asked.strides[3], value_at, value[1]
+            ),
+            self._added("key_share", self.shares, "x0", self.query, key_at, key[1]),
+            *self.over_columns("query_share", self.shares, keys, self.size, target, divides=False),
         )
         body = (
             self.zeros("key_start", self.columns, self.size, key[1], ("y0", key_at)),
@@ -596,6 +632,7 @@ class _Backward(_Draft):
             Let("t1", self.dtype, Load("s", c0)),
             Let("w", self.dtype, Apply("mul", ("t1", "by"))),
             Store("s", c0, "w"),
+            *self._also_rounded("w", "u", c0, not self.asked.dropout),
             Let("t2", self.dtype, Load("t", c0)),
             Let("t3", self.dtype, Apply("mul", ("w", "t2"))),
         )
@@ -606,7 +643,8 @@ class _Backward(_Draft):
             Let("t6", self.dtype, Apply("sub", ("t5", "mean"))),
             Let("t7", self.dtype, Apply("mul", ("t4", "t6"))),
             Let("t8", self.dtype, Apply("mul", ("t7", "by_scale"))),
-            Store("t", self.place(), "t8"),
+            *self._also_rounded("t8", "v", self.place(), True),
+            *(() if self.rounds else (Store("t", self.place(), "t8"),)),
         )
         body: tuple[Statement, ...] = (
             Let("one", self.dtype, Const(1.0)),
@@ -616,10 +654,25 @@ class _Backward(_Draft):
             *self.scale("by_scale"),
             *_loops(((COLUMN, columns),), shares),
         )
-        buffers = (self._write("s"), self._write("t"), self._read("l"))
-        places = {name: (name, Affine()) for name in ("s", "t", "l")}
+        rounded = (*(("u",) if not self.asked.dropout else ()), "v") if self.rounds else ()
+        buffers = (
+            self._write("s"),
+            self._write("t"),
+            self._read("l"),
+            *map(self._rounded, rounded),
+        )
+        places = {buffer.name: (buffer.name, Affine()) for buffer in buffers}
         given = (rows, columns, *self.scale_given)
         return self.run("scores_share", buffers, _loops(((ROW, rows),), body), places, given)
+
+    def _also_rounded(
+        self, value: str, into: str, place: Affine, asked: bool
+    ) -> tuple[Statement, ...]:
+        """The lines that store what products read of a value, if that is asked for and rounded."""
+        if not (self.rounds and asked):
+            return ()
+        rounded = Let(f"{value}_rounded", self.asked.read, Apply("cast", (value,)))
+        return rounded, Store(into, place, rounded.name)
 
     def _added(
         self, name: str, source: str, other: str, strides: Strides, out: Affine, step: int
