@@ -133,8 +133,14 @@ class _Packing:
             square = f.and_(self.depth, -4 * self.fold)
             self._turn(square)
             self._each(square, whole, self._gathered)
+        elif self.operand.across == 1:
+            f.if_else(
+                f.icmp("sge", self.count, self.width),
+                lambda: self._lines(whole, masked=False),
+                lambda: self._lines(whole, masked=True),
+            )
         else:
-            self._each(0, whole, self._rows())
+            self._each(0, whole, self._gathered)
         with f.when(f.icmp("slt", whole, self.depth), name="rest"):
             self._each(whole, add(f, whole, 1), self._gathered)
 
@@ -152,9 +158,18 @@ class _Packing:
 
     # The parts of packing.
 
-    def _rows(self) -> Callable[[Value, Number], Value]:
-        """How the numbers of a vector's columns at one k are read."""
-        return self._row if self.operand.across == 1 else self._gathered
+    def _lines(self, end: Value, masked: bool) -> tuple[Value, ...]:
+        """Neighbours in memory are neighbours in the panel: lines of it, up to the k `end`."""
+        f, lanes = self.f, self.lanes
+        columns = range(0, self.width, lanes)
+        masks = [f.mask(f.sub(self.count, at), lanes) if masked else None for at in columns]
+        # A line of memory has a panel's numbers at one k: all of them while it is near.
+        with f.loop(0, end, self.fold, name="k", unroll=1) as k:
+            for column, mask in zip(columns, masks, strict=True):
+                numbers = range(self.fold)
+                parts = [self._row(column, add(f, k.index, at), mask) for at in numbers]
+                self._store(self._joined(parts), k.index, column)
+        return ()
 
     def _each(
         self, first: Value | int, end: Number, read: Callable[[Value, Number], Value]
@@ -166,11 +181,10 @@ class _Packing:
             parts = [read(block.index, add(f, k.index, at)) for at in range(self.fold)]
             self._store(self._joined(parts), k.index, block.index)
 
-    def _row(self, column: Value, k: Number) -> Value:
-        f = self.f
+    def _row(self, column: Number, k: Number, mask: Value | None) -> Value:
+        f, type = self.f, self.memory.with_lanes(self.lanes)
         at = f.gep(self.source, add(f, mul(f, k, self.along), column), self.memory)
-        mask = f.mask(f.sub(self.count, column), self.lanes)
-        return self._wide(f.masked_load(self.memory.with_lanes(self.lanes), at, mask))
+        return self._wide(f.load(type, at) if mask is None else f.masked_load(type, at, mask))
 
     def _gathered(self, column: Value, k: Number) -> Value:
         f = self.f
