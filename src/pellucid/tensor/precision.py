@@ -6,7 +6,9 @@
 Inside, contractions of float32 (matmul and its kin, convolutions, attention) round their operands
 to bfloat16 and add up in float32. That is a matter of the op as it is recorded, eager and compiled,
 so its gradients have the same precision wherever `backward` is called. All values stay float32: the
-Parameters are the master weights, and sums, norms, losses and updates lose nothing.
+Parameters are the master weights, and sums, norms, losses and updates lose nothing. Layers made of a
+contraction round what they hand on, and the cotangent that comes back: compiled, these large values
+stand in memory as bfloat16.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from pellucid.core.dtype import DType, bfloat16, float32
 from pellucid.core.error import OpTypeError
 from pellucid.core.source import at_line, user_source
 from pellucid.ir.graph import Attrs
+from pellucid.tensor.arithmetic import astype
 from pellucid.tensor.context import context
+from pellucid.tensor.tensor import Tensor
 
 _NAMES: dict[Any, DType | None] = {
     "bf16": bfloat16,
@@ -35,9 +39,10 @@ def precision(name: Any) -> Generator[None]:
     """Contractions of float32 inside read their operands as "bf16" (bfloat16) or "float32".
 
     The innermost scope counts. Operands of other dtypes stay as they are, and so does a product
-    whose `dtype=` is given. Every value is float32 as without it: what is rounded are the two
-    factors of each product, 8 bits of each, on the way forward and back. It decorates functions,
-    too; `pe.jit` and `pe.fit` have it as an argument. Raises OpTypeError on another name.
+    whose `dtype=` is given. Every value is float32 as without it: what is rounded, to 8 bits, are
+    the two factors of each product, on the way forward and back, and the results of `nn.Dense` and
+    of layers of convolutions. It decorates functions, too; `pe.jit` and `pe.fit` have it as an
+    argument. Raises OpTypeError on another name.
 
     >>> import pellucid as pe
     >>> x = pe.asarray([1.0 + 2**-9])
@@ -69,3 +74,13 @@ def reading(dtype: DType) -> Attrs:
     if context.precision is None or dtype is not float32:
         return ()
     return (("precision", context.precision),)
+
+
+def handed_on(x: Tensor) -> Tensor:
+    """A layer's result in this scope's precision, of the dtype that it has.
+
+    The cotangent that comes back is rounded, too: the derivative of a cast is a cast.
+    """
+    if context.precision is None or x.dtype is not float32:
+        return x
+    return astype(astype(x, context.precision), float32)
