@@ -76,14 +76,23 @@ Epilogue = Callable[[Function, Value, Place], None]
 The sums come in the accumulator's type (`panels.accumulator`), not yet rounded to the dtype.
 """
 
+Fetch = Callable[[Function, Place], None]
+"""Brings near what the epilogue will read at a place."""
+
 
 def define_product(
-    module: Module, name: str, spec: ProductSpec, tiling: Tiling, epilogue: Epilogue | None = None
+    module: Module,
+    name: str,
+    spec: ProductSpec,
+    tiling: Tiling,
+    epilogue: Epilogue | None = None,
+    fetch: Fetch | None = None,
 ) -> None:
     """Define the kernel `name(pointers, sizes, lo, hi, context)` of a contraction.
 
     Pointers are lhs, rhs, then what the epilogue reads and writes; without an epilogue the one
-    result, laid out as `spec.out`, whose second stride must then be 1. How it is launched
+    result, laid out as `spec.out`, whose second stride must then be 1. What it reads `fetch`, if
+    given, has fetched while the tile before it is at work. How it is launched
     `tiling.static_cut` says, or `tiling.cut` for a size-generic kernel, whose block and group go
     into its sizes.
     """
@@ -91,7 +100,7 @@ def define_product(
     module.as_written = True
     parameters = [("pointers", PTR), ("sizes", PTR), ("lo", I64), ("hi", I64), ("context", PTR)]
     f = module.function(name, VOID, parameters)
-    kernel = _Kernel(f, spec, tiling, epilogue or _store(spec))
+    kernel = _Kernel(f, spec, tiling, epilogue or _store(spec), fetch)
     kernel.tasks()
     f.ret()
     kernel.define_parts(module)
@@ -124,8 +133,16 @@ class _Columns:
 class _Kernel:
     """The numbers that all tasks share, and the loops of a task from the outside in."""
 
-    def __init__(self, f: Function, spec: ProductSpec, tiling: Tiling, epilogue: Epilogue) -> None:
+    def __init__(
+        self,
+        f: Function,
+        spec: ProductSpec,
+        tiling: Tiling,
+        epilogue: Epilogue,
+        fetch: Fetch | None = None,
+    ) -> None:
         self.f, self.spec, self.tiling, self.epilogue = f, spec, tiling, epilogue
+        self.fetch = fetch
         pointers, self.sizes, _, _, _ = f.parameters
         self.scalar = accumulator(spec.dtype)
         self.pointers = tuple(f.load(PTR, f.gep(pointers, at, PTR)) for at in range(spec.pointers))
@@ -260,12 +277,18 @@ class _Kernel:
 
     def _tile(self, part: _Part, tile: Value, panel: Value, columns: _Columns) -> None:
         totals = self._totals(part, tile, panel)
-        self._multiply(part, tile, columns, totals)
         if self.chunks == 1:
+            self._fetch(part, tile, panel)
+            self._multiply(part, tile, columns, totals)
             self._finish(part, tile, panel, totals)
             return
-        end = add(self.f, part.k, part.depth)
-        with self.f.when(self.f.icmp("eq", value(end), value(self.k)), name="last"):
+        f = self.f
+        last = f.icmp("eq", value(add(f, part.k, part.depth)), value(self.k))
+        if self.fetch is not None:
+            with f.when(last, name="ahead"):
+                self._fetch(part, tile, panel)
+        self._multiply(part, tile, columns, totals)
+        with f.when(last, name="last"):
             self._finish(part, tile, panel, totals)
 
     def _totals(self, part: _Part, tile: Value, panel: Value) -> Value:
@@ -386,6 +409,20 @@ class _Kernel:
         return f"{self.f.name}.tile{self.tiling.rows}x{self.tiling.columns}"
 
     # The end of a tile.
+
+    def _fetch(self, part: _Part, tile: Value, panel: Value) -> None:
+        """Ask for what the epilogue will read, so that it comes while the sums are made."""
+        if self.fetch is None:
+            return
+        f, tiling = self.f, self.tiling
+        batch, n = tuple(map(value, part.batch)), mul(f, panel, tiling.columns)
+        first_row = self._first_row(tile)
+        first, end = self._own_rows(tile)
+        with f.loop(value(first), value(end), name="fetched", unroll=1) as row:
+            m = value(add(f, first_row, row.index))
+            for column in range(0, tiling.columns, tiling.lanes):
+                place = value(add(f, n, column))
+                self.fetch(f, Place(self.pointers, self.sizes, batch, m, place, None))
 
     def _finish(self, part: _Part, tile: Value, panel: Value, totals: Value) -> None:
         """Hand every vector of a finished tile to the epilogue, row by row."""
