@@ -12,7 +12,7 @@ from pellucid.passes.cse import cse
 from pellucid.passes.dce import dce
 from pellucid.passes.fold import fold
 from pellucid.passes.fuse import fuse
-from pellucid.passes.precision import precision
+from pellucid.passes.precision import is_unrounded, precision
 from pellucid.passes.simplify import simplify
 
 ROUNDS = 8
@@ -30,7 +30,8 @@ def clean(graph: Graph) -> Graph:
     # A gradient graph brings much that nobody asked for: drop it before the others look at it.
     graph = dce(graph)
     # Casts are what the laws, merging and fusing know; of a precision they know nothing.
-    graph = precision(graph)
+    if any(map(is_unrounded, graph.nodes)):
+        graph = precision(graph)
     for _ in range(ROUNDS):
         before = graph
         # Laws first: they bring constants together, which folding then computes.
