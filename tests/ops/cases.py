@@ -404,31 +404,35 @@ def _contractions() -> list[Case]:
         ((2, 0), (0, 4), ((1,), (0,)), ((), ())),
         ((0, 3), (3, 4), ((1,), (0,)), ((), ())),
     ]
-    return [
-        Case(
-            REGISTRY["dot_general"],
-            (numbers(dtype, lhs, 0), numbers(dtype, rhs, 1)),
-            {"contract": contract, "batch": batch},
-        )
-        for dtype in NUMERIC
-        for lhs, rhs, contract, batch in shared(forms, dtype)
-    ] + [
-        Case(
-            REGISTRY["dot_general"],
-            (numbers(dtype, lhs, 0), numbers(dtype, rhs, 1)),
-            {"contract": contract, "batch": batch, "dtype": wide},
-        )
-        for dtype, wider in WIDER.items()
-        for wide in wider
-        for lhs, rhs, contract, batch in (forms[0], forms[6])
-    ] + [
-        Case(
-            REGISTRY["dot_general"],
-            (numbers(float32, lhs, 0), numbers(float32, rhs, 1)),
-            {"contract": contract, "batch": batch, "precision": bfloat16},
-        )
-        for lhs, rhs, contract, batch in (forms[0], forms[6])
-    ]
+    return (
+        [
+            Case(
+                REGISTRY["dot_general"],
+                (numbers(dtype, lhs, 0), numbers(dtype, rhs, 1)),
+                {"contract": contract, "batch": batch},
+            )
+            for dtype in NUMERIC
+            for lhs, rhs, contract, batch in shared(forms, dtype)
+        ]
+        + [
+            Case(
+                REGISTRY["dot_general"],
+                (numbers(dtype, lhs, 0), numbers(dtype, rhs, 1)),
+                {"contract": contract, "batch": batch, "dtype": wide},
+            )
+            for dtype, wider in WIDER.items()
+            for wide in wider
+            for lhs, rhs, contract, batch in (forms[0], forms[6])
+        ]
+        + [
+            Case(
+                REGISTRY["dot_general"],
+                (numbers(float32, lhs, 0), numbers(float32, rhs, 1)),
+                {"contract": contract, "batch": batch, "precision": bfloat16},
+            )
+            for lhs, rhs, contract, batch in (forms[0], forms[6])
+        ]
+    )
 
 
 CONVOLUTIONS: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (

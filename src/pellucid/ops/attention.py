@@ -26,9 +26,9 @@ dw = g . value, ds = (w * (dw - sum(w * dw))) * scale; the query's are ds . key 
 columns); the key's ds . query and the value's w . g are added up one block of rows after the other,
 for one query head after the other.
 
-With `precision=bfloat16` operands are of bfloat16, or of float32 and rounded first, and the result of
-float32. All products are those of `dot_general` with that precision: of an e, a w or a ds they read
-what it is rounded to, after its dropout. Sums of e are those of what was not rounded.
+With `precision=bfloat16` operands are of bfloat16, or of float32 and rounded first, and the result
+is of float32. All products are those of `dot_general` with that precision: of an e, a w or a ds
+they read what it is rounded to, after its dropout. Sums of e are those of what was not rounded.
 """
 
 from __future__ import annotations
@@ -87,7 +87,6 @@ from pellucid.ops.precision import require_precision
 from pellucid.ops.random import random_bits
 from pellucid.ops.reduce import max_, sum_
 
-
 NUMBERS = (bfloat16, float32, float64)
 """The dtypes of query, key and value."""
 
@@ -104,12 +103,9 @@ def _require(name: str, types: tuple[TensorType, ...], options: Options) -> Size
         raise OpTypeError(f"{name}: expected dropout from 0 to below 1, got {options.dropout}")
     query, key, value = types[:3]
     shapes = ", ".join(one.message() for one in (query, key, value))
-    if query.dtype is not bfloat16:
-        require_precision(name, query.dtype, options.precision)
-    elif options.precision is not bfloat16:
-        raise OpTypeError(f"{name}: expected a precision for operands of bfloat16, got none")
     for type in (query, key, value):
         require_dtype(name, type, NUMBERS)
+        _require_read(name, type.dtype, options.precision)
         if type.rank != 4 or type.dtype is not query.dtype:
             raise OpShapeError(f"{name}: expected 4 axes and one dtype, got {shapes}")
     fits = (
@@ -142,6 +138,13 @@ def _require(name: str, types: tuple[TensorType, ...], options: Options) -> Size
             if type.shape != ():
                 raise OpShapeError(f"{name}: expected a scalar seed and draw, got {type}")
     return sizes
+
+
+def _require_read(name: str, own: DType, precision: DType | None) -> None:
+    if own is not bfloat16:
+        require_precision(name, own, precision)
+    elif precision is not bfloat16:
+        raise OpTypeError(f"{name}: expected a precision for operands of bfloat16, got none")
 
 
 def _require_mask(name: str, mask: TensorType, shape: Shape) -> None:
@@ -274,9 +277,7 @@ def _widened(operands: tuple[Value, ...]) -> tuple[Value, ...]:
     return tuple(cast(x, dtype=float32) if x.dtype is bfloat16 else x for x in operands)
 
 
-def _attention_parts(
-    *operands: Value, heads_first: HeadsFirst, **attrs: Any
-) -> Value:
+def _attention_parts(*operands: Value, heads_first: HeadsFirst, **attrs: Any) -> Value:
     operands, options = _widened(operands), Options(**attrs)
     pairs = zip(operands[:3], heads_first[:3], strict=True)
     query, key, value = (_turned(x, first) for x, first in pairs)

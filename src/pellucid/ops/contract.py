@@ -214,8 +214,8 @@ def _dot_batch(
     at = len(batch[0])
     if mapped[1]:
         at += len(free_axes(lhs.tensor.rank, pairs[0][0], pairs[1][0]))
-    others = (axis for axis in range(out.tensor.rank) if axis != at)
-    return transpose(out, permutation=(at, *others)) if at else out
+    rest = (axis for axis in range(out.tensor.rank) if axis != at)
+    return transpose(out, permutation=(at, *rest)) if at else out
 
 
 def _moved(pair: Pair, mapped: tuple[bool, ...]) -> Pair:

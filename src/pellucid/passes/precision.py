@@ -4,8 +4,8 @@
       ->  %2 = cast(%0)  %3 = cast(%1)  %4 = dot_general(%2, %3) [dtype=float32]
 
 Before: contractions and attentions of float32 that read their operands in another precision. After:
-their operands have that dtype; what they read is cast once for all that read it (`cse`), by the kernel that makes it
-(`fuse`), and stands in memory in the dtype that it is read in.
+their operands have that dtype. What they read is cast once for all that read it (`cse`), by the
+kernel that makes it (`fuse`), and stands in memory in the dtype that it is read in.
 """
 
 from __future__ import annotations

@@ -77,7 +77,9 @@ class Jit:
         self.function = function
         self.static = static
         # A name that is none is found out here, not at the first call.
-        self._scope = nullcontext if precision is None else functools.partial(precision_scope, precision)
+        self._scope = (
+            nullcontext if precision is None else functools.partial(precision_scope, precision)
+        )
         with self._scope():
             pass
         self.entries: dict[Key, list[Compiled]] = {}
@@ -233,9 +235,7 @@ ENTRIES_KEPT = 16
 """Compiled graphs that are kept for calls of one kind; the latest ones."""
 
 
-def jit(
-    function: Function | None = None, *, static: Any = (), precision: Any = None
-) -> Any:
+def jit(function: Function | None = None, *, static: Any = (), precision: Any = None) -> Any:
     """Compile a function: the same results as line by line, bit for bit, as one graph.
 
     Arrays among the arguments may change; everything else (and the arguments named in `static` by

@@ -6,9 +6,9 @@
 Inside, contractions of float32 (matmul and its kin, convolutions, attention) round their operands
 to bfloat16 and add up in float32. That is a matter of the op as it is recorded, eager and compiled,
 so its gradients have the same precision wherever `backward` is called. All values stay float32: the
-Parameters are the master weights, and sums, norms, losses and updates lose nothing. Layers made of a
-contraction round what they hand on, and the cotangent that comes back: compiled, these large values
-stand in memory as bfloat16.
+Parameters are the master weights, and sums, norms, losses and updates lose nothing. Layers that are
+made of a contraction round what they hand on, and the cotangent that comes back: compiled, these
+large values stand in memory as bfloat16.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def fit(
     verbose: bool = True,
     resume: str | os.PathLike[str] | None = None,
     validation_data: Any = None,
-    precision: str = "float32",
+    precision: str | None = None,
 ) -> History:
     """Teach a model the examples `data`, a pair (inputs, targets) of arrays; gives the history.
 
@@ -71,7 +71,7 @@ def fit(
     it as it stands. `resume` goes on from a file that the callback `Checkpoint` wrote, up to
     `epochs` in all, with the file's seed. `validation_data` is accepted for `validation`. With
     `precision="bf16"` the factors of products are rounded to bfloat16 (see `pe.precision`); the
-    weights that are taught, and saved, stay what they are.
+    weights that are taught, and saved, stay what they are. Without one, that of the scope counts.
 
     Losses of classes take logits: if the model ends in softmax, its logits are used, and the
     history's notes say so. Arrays of float64 are cast to float32 for a model that is not float64.
@@ -88,7 +88,8 @@ def fit(
     """
     _require_count("epochs", epochs, 0)
     _require_count("batch_size", batch_size, 1)
-    find_precision(precision)
+    if precision is not None:
+        find_precision(precision)
     objective = find_objective(model, loss, metrics)
     given = validation_data if validation is None else validation
     held = given if validation_split is None else _held_back(given, validation_split)
@@ -116,7 +117,7 @@ def evaluate(
     metrics: Sequence[str | Metric] = (),
     batch_size: int = 256,
     jit: bool = True,
-    precision: str = "float32",
+    precision: str | None = None,
 ) -> Logs:
     """The loss and the metrics of a model, set to evaluation, over all examples.
 
@@ -133,7 +134,9 @@ def evaluate(
     return measured(model, objective.measures, measure, examples, batch_size)
 
 
-def _in_precision(step: Step, name: str, jit: bool) -> Step:
+def _in_precision(step: Step, name: str | None, jit: bool) -> Step:
+    if name is None:
+        return compiled(step) if jit else step
     return compiled(step, precision=name) if jit else in_precision(name)(step)
 
 

@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Callable, Mapping
 from ctypes import CFUNCTYPE, PYFUNCTYPE, c_char_p
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from math import prod
 from typing import Any, Final
 
@@ -100,7 +100,7 @@ def launcher(
     types = tuple(operand.type for operand in operands)
     (result,) = op.result_types(types, attrs)
     if is_to_round(attrs, operands):
-        return rounded(op, attrs, operands, lambda *given: launcher(*given, isa))
+        return rounded(op, attrs, operands, partial(launcher, isa=isa))
     if op.name in WRITTEN:
         turns = writes(op.name, attrs, types, result)
         return _written(op.name, turns, operands, layout(result), isa or host_isa())

@@ -549,7 +549,9 @@ class _Forward(_Draft):
             self.scores(self.query_at(self.query), self.shared_at(self.key), self.mask_at()),
             self.exponentials(),
             *self.dropped("s", self.weights),
-            *self.over_columns("weighted", self.weights, values, self.features, target, divides=True),
+            *self.over_columns(
+                "weighted", self.weights, values, self.features, target, divides=True
+            ),
         )
         grid = (
             Axis("b", self.batch),
