@@ -54,7 +54,7 @@ class Case:
     `pellucid(given)` makes the work with the weights that the `peers` have (or, if not given, with
     weights of its own, made in the first call). The results of the first `checks` calls agree to
     `tolerance`, relative to the largest number of each array. A `model` is measured further: its
-    first call in a fresh process, and its peak of memory.
+    first call in a fresh process, and its peak of memory. `peak` is the dtype of its products.
     """
 
     name: str
@@ -64,6 +64,7 @@ class Case:
     checks: int = 1
     tolerance: float = 1e-4
     model: bool = False
+    peak: str = "float32"
 
     def only(self, wanted: Sequence[str]) -> Case:
         """The case with those peers alone whose names begin with one of these words."""
@@ -85,12 +86,14 @@ def compare(case: Case, threads: int, seconds: float) -> dict[str, Any]:
         "skipped": skipped,
         "difference": difference,
         "traffic": traffic_of(work),
+        "peak": case.peak,
     }
 
 
 def limits_of(threads: int) -> dict[str, float]:
-    """What so many threads of this machine do at most: flops and bytes a second."""
-    return {"flops": peak_rate(threads), "bytes": triad_rate(threads)}
+    """What so many threads of this machine do at most: flops of each dtype and bytes a second."""
+    peaks = {dtype: peak_rate(threads, dtype) for dtype in ("float32", "bfloat16")}
+    return {**peaks, "bytes": triad_rate(threads)}
 
 
 def make_all(makers: Mapping[str, Callable[[], Call]]) -> tuple[dict[str, Call], dict[str, str]]:

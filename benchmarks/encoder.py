@@ -49,7 +49,7 @@ def problem(s: Sizes) -> tuple[dict[str, np.ndarray], np.ndarray]:
 def in_pellucid(s: Sizes) -> Work:
     weights, x = problem(s)
     blocks = transformers.Blocks(s)
-    transformers.give(blocks, weights, pe.zeros((1, s.context, s.width)))
+    transformers.give(blocks, weights, pe.zeros((1, 1, s.width)))
     return Work(pe.jit(blocks), (pe.asarray(x),))
 
 

@@ -171,7 +171,7 @@ def generic_call(
 
     def run() -> None:
         assert bases, "the arrays live while they are used"
-        launch(*addresses)
+        launch.run(*addresses)
 
     return run
 

@@ -1,7 +1,7 @@
 """How fast is a whole training step of a perceptron?
 
-784-512-512-10 (relu, cross-entropy), batch 128, Adam at 1e-3: forward pass, gradients and update. In
-float32, and in bfloat16 with float32 weights beside torch's autocast and pellucid's own float32.
+784-512-512-10 (relu, cross-entropy), batch 128, Adam at 1e-3: forward pass, gradients and update.
+In float32, and in bfloat16 with float32 weights beside torch's autocast and our own float32.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def cases(tiny: bool) -> tuple[Case, ...]:
             },
             checks=5,
             tolerance=BFLOAT16,
+            peak="bfloat16",
             model=True,
         ),
     )
@@ -98,9 +99,7 @@ def in_pellucid(s: Sizes, given: bool, precision: str = "float32") -> Work:
     return Work(step, (pe.asarray(images), pe.asarray(labels)))
 
 
-def in_torch(
-    s: Sizes, fused: bool = False, compiled: bool = False, autocast: bool = False
-) -> Call:
+def in_torch(s: Sizes, fused: bool = False, compiled: bool = False, autocast: bool = False) -> Call:
     import torch
     from torch import nn
 

@@ -185,7 +185,7 @@ def judged(found: Found, limits: dict[str, float]) -> str:
     best, ratio = beside_best(found)
     share, bound = of_limit(found, limits)
     against = f"{ratio:.2f} x the speed of {best}, the best peer; " if best else ""
-    unit = {"flops": "GFLOP/s", "bytes": "GB/s"}[bound]
+    unit = "GB/s" if bound == "bytes" else "GFLOP/s"
     return f"{against}{share:.0%} of the limit, {limits[bound] / 1e9:.0f} {unit}"
 
 
@@ -202,8 +202,9 @@ def beside_best(found: Found) -> tuple[str, float]:
 def of_limit(found: Found, limits: dict[str, float]) -> tuple[float, str]:
     """The least time that the machine needs, over pellucid's; and what bounds it."""
     traffic = found["traffic"]
+    peak = found["peak"]
     least = {
-        "flops": traffic["flops"] / limits["flops"],
+        peak: traffic["flops"] / limits[peak],
         "bytes": traffic["fewest_bytes"] / limits["bytes"],
     }
     bound = max(least, key=least.__getitem__)
@@ -232,7 +233,7 @@ def print_summary(files: Iterable[Found]) -> None:
                 best, ratio = beside_best(measured)
                 share, bound = of_limit(measured, one["limits"])
                 spent = 1e3 * measured["times"]["pellucid"]["median"]
-                what = f"{share:.0%} {'' if bound == 'flops' else 'B'}"
+                what = f"{share:.0%} {'B' if bound == 'bytes' else ''}"
                 print(f"{name:34}{threads:>8}{spent:11.3f}{best:>24}{ratio:7.2f}{what:>10}")
                 if best:
                     ratios.setdefault(threads, []).append(ratio)

@@ -1,8 +1,8 @@
 """How fast is a whole training step of a language model?
 
 Four blocks as in `transformers.py`, causal, width 256, 4 heads, context 256, 8192 words, batch 4;
-cross-entropy, AdamW at 3e-4. In float32, and in bfloat16 with float32 weights beside torch's autocast
-and pellucid's own float32.
+cross-entropy, AdamW at 3e-4. In float32, and in bfloat16 with float32 weights beside torch's
+autocast and our own float32.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def cases(tiny: bool) -> tuple[Case, ...]:
             },
             checks=5,
             tolerance=BFLOAT16,
+            peak="bfloat16",
             model=True,
         ),
     )

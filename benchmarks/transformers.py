@@ -135,7 +135,8 @@ class LanguageModel(nn.Module):
 
 def give(model: nn.Module, weights: Mapping[str, np.ndarray], sample: Any) -> None:
     """Have a model make its parameters for such an input, and give them these values."""
-    model(sample)
+    with pe.no_grad():
+        model(sample)
     for path, parameter in model.named_parameters().items():
         parameter.assign(weights[path])
 

@@ -52,5 +52,5 @@ def _launched(engine: Engine, node: Node, env: dict[Value, Storage]) -> Storage:
     operands = tuple(layout(value.tensor) for value in node.operands)
     launch = engine.launcher(lookup(node.op.name), dict(node.attrs), operands)
     block = engine.allocate(launch.result.nbytes)
-    launch(*(env[value].address for value in node.operands), block.address)
+    launch.run(*(env[value].address for value in node.operands), block.address)
     return block

@@ -110,7 +110,7 @@ def launched(engine: Engine, case: Case, turned: bool = False) -> NDArray[Any]:
     pairs = zip(case.operands, places, strict=True)
     blocks = [stored(engine, array, place) for array, place in pairs]
     result = engine.allocate(launch.result.nbytes)
-    launch(*(block.address for block in blocks), result.address)
+    launch.run(*(block.address for block in blocks), result.address)
     return array_at(result.address, launch.result, result)
 
 

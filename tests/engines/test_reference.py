@@ -38,7 +38,7 @@ def test_operand_is_read_where_its_strides_say() -> None:
     turned = layout(TensorType(float32, (2, 2)), (1, 2))
     launch = ENGINE.launcher(add, {}, (square, turned))
     x, y = np.array([[1, 2], [3, 4]], np.float32), np.empty((2, 2), np.float32)
-    launch(x.ctypes.data, x.ctypes.data, y.ctypes.data)
+    launch.run(x.ctypes.data, x.ctypes.data, y.ctypes.data)
     assert launch.result is square
     np.testing.assert_array_equal(y, x + x.T)
 

@@ -109,6 +109,15 @@ def test_the_kernel_that_is_followed_down_is_the_one_that_computes_most():
     assert "contract" in SCREENS["loops"][1](record).text
 
 
+@pytest.mark.parametrize("fast", [False, True])
+def test_changed_rounding_is_told_where_passes_are_shown(fast: bool):
+    with pe.device("cpu"), pe.recording() as record:
+        made = pe.jit(lambda x: x / 3.0, fast=fast).compile(pe.ones((3,)))
+    text = SCREENS["passes"][1](record).text
+    assert ("rounding was changed" in text) == fast
+    assert all(str(one) in text for one in made.rewrites)
+
+
 def test_a_program_that_only_copies_has_screens_too():
     with pe.device("cpu"), pe.recording() as record:
         pe.jit(lambda x: x).compile(pe.ones((3,)))

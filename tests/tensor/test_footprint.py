@@ -72,6 +72,19 @@ def test_a_training_step_takes_what_was_planned_to_the_byte(kind: str):
     assert_planned(step, arguments)
 
 
+def test_the_calls_of_a_step_that_makes_its_state_work_in_one_arena():
+    model, arguments = perceptron()
+    step = pe.jit(training_step(model, optim.Adam(model)))
+    gc.disable()
+    try:
+        step(*arguments)
+        with counted() as (before, meter):
+            step(*arguments)
+        assert meter.peak - before < step.memory(*arguments).arena
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_a_random_graph_takes_what_was_planned_to_the_byte(seed: int):
     graph, arrays = program(seed)

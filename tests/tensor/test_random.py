@@ -186,6 +186,16 @@ def test_normal_draws_on_every_engine_agree_within_rounding():
     np.testing.assert_allclose(found[0], found[1], rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["normal", "truncated_normal"])
+def test_many_normal_draws_are_made_in_pieces_to_the_same_bits(name: str):
+    shape = (3, 91_000)
+    eager = getattr(Generator(5), name)(shape)
+    assert eager.shape == shape
+    compiled = Generator(5)
+    found = pe.jit(lambda: getattr(compiled, name)(shape))()
+    assert_same_bits(np.asarray(eager), np.asarray(found))
+
+
 def test_uniform_draws_have_the_moments_and_the_range():
     x = np.asarray(pe.random.uniform(MANY, -1.0, 3.0)).astype(np.float64)
     assert x.min() >= -1.0

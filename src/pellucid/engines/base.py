@@ -9,7 +9,7 @@ one another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Final, Protocol
@@ -87,16 +87,18 @@ class Storage:
     """A block of host memory, kept alive by whoever holds this object.
 
     `address` is where it starts, `owner` what must live as long (an array, a pooled block, a
-    capsule); `borrowed` says that somebody outside may change the bytes.
+    capsule); `borrowed` says that somebody outside may change the bytes. An engine may keep the
+    object itself, to give it out again when nobody else holds it: `kept` is then 1.
     """
 
-    __slots__ = ("__weakref__", "address", "borrowed", "nbytes", "owner")
+    __slots__ = ("__weakref__", "address", "borrowed", "kept", "nbytes", "owner")
 
     def __init__(self, address: int, nbytes: int, owner: object, borrowed: bool = False) -> None:
         self.address = address
         self.nbytes = nbytes
         self.owner = owner
         self.borrowed = borrowed
+        self.kept = 0
 
     def view(self, layout: Layout, address: int) -> NDArray[Any]:
         """A read-only NumPy array over this memory; the array keeps the storage alive."""
@@ -133,15 +135,16 @@ def array_at(
 
 
 class Launch(Protocol):
-    """One op over operands of given layouts, ready to run; safe to call from several threads."""
+    """One op over operands of given layouts, ready to run; safe to run from several threads."""
 
     @property
     def result(self) -> Layout:
         """The layout of the result, which is dense."""
         ...
 
-    def __call__(self, *addresses: int) -> None:
-        """Run: the operands' addresses, then the result's."""
+    @property
+    def run(self) -> Callable[..., object]:
+        """What runs it, called with the operands' addresses and then the result's."""
         ...
 
 
@@ -288,6 +291,10 @@ class Engine(Protocol):
         """Memory for a result, aligned to ALIGNMENT bytes, its content undefined."""
         ...
 
+    def allocator(self, nbytes: int) -> Callable[[], Storage]:
+        """What `allocate` does for so many bytes, quicker where it is asked for again and again."""
+        ...
+
     def launcher(self, op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...]) -> Launch:
         """One op made ready for operands that lie so; raises UnsupportedOpError."""
         ...
@@ -300,14 +307,17 @@ class Engine(Protocol):
         """
         ...
 
-    def build(self, traced: Graph, donate: Mapping[int, int]) -> Executable:
+    def build(self, traced: Graph, donate: Mapping[int, int], fast: bool = False) -> Executable:
         """As `compile`, for a graph as it was traced: first come the passes.
 
+        Those that change rounding are among them only where it may be `fast`.
         An engine may remember from call to call, or from process to process, what came of it.
         """
         ...
 
-    def tune(self, traced: Graph, donate: Mapping[int, int], seconds: float) -> Tuned:
+    def tune(
+        self, traced: Graph, donate: Mapping[int, int], seconds: float, fast: bool = False
+    ) -> Tuned:
         """Try other schedules for the kernels that `build` makes, and remember faster ones.
 
         No bit of any result changes. Raises DeviceError where there are no schedules.

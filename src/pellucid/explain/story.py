@@ -24,6 +24,7 @@ PASSES: Final = {
     "simplify": "applies laws that keep every bit, such as x * 1 = x",
     "fold": "computes now what depends on no input",
     "cse": "says once what was said twice",
+    "divide_by_numbers": "multiplies by 1 / c instead, with other rounding, as fast=True allows",
     "fuse": "joins ops into kernels; what passes between them stays in registers",
 }
 """What each pass does, in a few words."""
@@ -78,13 +79,17 @@ def passes_screen(record: Record) -> Screen:
     names = dict.fromkeys(change.name for change in made)
     legend = [f"{name:9} {PASSES[name]}" for name in names if name in PASSES]
     text = "\n".join([f"{'pass':9} {'ops':>11}   what went and what came", *rows, "", *legend])
+    told = [stage.text for stage in record.named("fast")]
+    if told:
+        text = "\n".join([text, "", "rounding was changed, as fast=True allows:", *told])
     seconds = sum(change.seconds for change in made)
     first = made[0].nodes_before
     return Screen(
         "passes",
-        "less to do, to the same bits",
+        "less to do, to the same bits" if not told else "less to do, within stated errors",
         "What was easy to write is not quick to run, so passes take the graph to one with less to "
-        "do, round after round until nothing moves, and may not change a bit of any result.",
+        "do, round after round until nothing moves, and may not change a bit of any result"
+        + (", but where they say so." if told else "."),
         text,
         f"{first} ops became {kernels} kernels in {_milliseconds(seconds)}.",
         "changes",

@@ -1,15 +1,19 @@
 """In what order does a graph become a program for an engine? Cleaned until it rests, then fused.
 
-The meaning and the bits of the outputs stay the same throughout. Each pass says in its file what is
-legal before and after it. After `optimize` no transform may follow: `stop_gradient` is gone and
-kernels are closed `fusion` nodes.
+The meaning and the bits of the outputs stay the same throughout, but for the passes in FAST, which
+run only where `fast=True` was asked for. Each pass says in its file what is legal before and after
+it. After `optimize` no transform may follow: `stop_gradient` is gone and kernels are closed
+`fusion` nodes.
 """
 
 from __future__ import annotations
 
 from pellucid.ir.graph import Graph
+from pellucid.ir.record import add_stage
 from pellucid.passes.cse import cse
 from pellucid.passes.dce import dce
+from pellucid.passes.divide_by_numbers import divide_by_numbers
+from pellucid.passes.fast import FastPass, Rewrite, merged, went
 from pellucid.passes.fold import fold
 from pellucid.passes.fuse import fuse
 from pellucid.passes.precision import is_unrounded, precision
@@ -18,11 +22,35 @@ from pellucid.passes.simplify import simplify
 ROUNDS = 8
 """Most graphs rest after two rounds; what still moves after this many is correct as it is."""
 
+FAST: tuple[FastPass, ...] = (
+    FastPass(divide_by_numbers, went("div"), "at most 1.5 units in the last place a quotient"),
+)
+"""The passes that change rounding, in the order in which they run."""
 
-def optimize(graph: Graph) -> Graph:
-    """The same program in fewer and larger steps: what an engine compiles."""
+
+def optimize(graph: Graph, fast: bool = False) -> Graph:
+    """The same program in fewer and larger steps: what an engine compiles.
+
+    Where it may be `fast`, the results are the same but for the errors that passes in FAST state.
+    """
+    graph = clean(graph)
+    if fast:
+        graph, _ = hasten(graph)
     # Fusing comes last: it groups what is truly there, and the laws need not look into kernels.
-    return fuse(clean(graph))
+    return fuse(graph)
+
+
+def hasten(graph: Graph) -> tuple[Graph, tuple[Rewrite, ...]]:
+    """A clean program with other rounding, clean again, and what was rewritten."""
+    # After cleaning: how a thing was spelled then matters least.
+    found: list[Rewrite] = []
+    for one in FAST:
+        graph, rewrite = one.rewrite(graph)
+        found.append(rewrite)
+    rewrites = merged(tuple(found))
+    if rewrites:
+        add_stage("fast", "\n".join(map(str, rewrites)), "passes/pipeline", 0.0)
+    return (clean(graph) if rewrites else graph), rewrites
 
 
 def clean(graph: Graph) -> Graph:

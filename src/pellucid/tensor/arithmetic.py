@@ -23,13 +23,14 @@ from pellucid.core.dtype import (
 from pellucid.core.error import OpError, OpTypeError
 from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
+from pellucid.engines.base import Layout
 from pellucid.ops import elementwise as ops
 from pellucid.ops import movement
 from pellucid.ops.define import Op
 from pellucid.tensor.context import context
-from pellucid.tensor.dispatch import apply, shapes_error
+from pellucid.tensor.dispatch import apply, binary_of, known_binary, shapes_error, unary
 from pellucid.tensor.memory import copy_array
-from pellucid.tensor.state import as_tensor
+from pellucid.tensor.state import Variable, as_tensor
 from pellucid.tensor.tensor import Operand, Tensor
 
 
@@ -54,6 +55,8 @@ def divide(x1: Operand, x2: Operand, /) -> Tensor:
     >>> print(divide(as_tensor([1, 2]), 4))
     [0.25 0.5 ]
     """
+    if type(x1) is Tensor and x1._layout.dtype.kind == "float":
+        return binary(ops.div, x1, x2)
     lhs, rhs = together(ops.div, x1, x2)
     return apply(ops.div, (floating(lhs), floating(rhs)))
 
@@ -149,7 +152,7 @@ def logical_right_shift(x1: Operand, x2: Operand, /) -> Tensor:
 
 def negative(x: Operand, /) -> Tensor:
     """-x."""
-    return apply(ops.neg, (as_tensor(x),))
+    return unary(ops.neg, as_tensor(x))
 
 
 def positive(x: Operand, /) -> Tensor:
@@ -159,7 +162,7 @@ def positive(x: Operand, /) -> Tensor:
 
 def absolute(x: Operand, /) -> Tensor:
     """The distance from 0."""
-    return apply(ops.abs_, (as_tensor(x),))
+    return unary(ops.abs_, as_tensor(x))
 
 
 def reciprocal(x: Operand, /) -> Tensor:
@@ -169,22 +172,22 @@ def reciprocal(x: Operand, /) -> Tensor:
 
 def exp(x: Operand, /) -> Tensor:
     """e to the power of x; float32 within 2 ulp, float64 within 4."""
-    return apply(ops.exp, (floating(as_tensor(x)),))
+    return unary(ops.exp, floating(as_tensor(x)))
 
 
 def log(x: Operand, /) -> Tensor:
     """The natural logarithm; -inf at 0, NaN below."""
-    return apply(ops.log, (floating(as_tensor(x)),))
+    return unary(ops.log, floating(as_tensor(x)))
 
 
 def tanh(x: Operand, /) -> Tensor:
     """The hyperbolic tangent."""
-    return apply(ops.tanh, (floating(as_tensor(x)),))
+    return unary(ops.tanh, floating(as_tensor(x)))
 
 
 def sqrt(x: Operand, /) -> Tensor:
     """The square root, correctly rounded; NaN below 0."""
-    return apply(ops.sqrt, (floating(as_tensor(x)),))
+    return unary(ops.sqrt, floating(as_tensor(x)))
 
 
 def square(x: Operand, /) -> Tensor:
@@ -253,15 +256,23 @@ def stop_gradient(x: Operand, /) -> Tensor:
 
 def binary(op: Op, x1: Operand, x2: Operand) -> Tensor:
     """An op of two operands brought to one dtype and shape."""
-    if type(x1) is Tensor:
-        lhs = x1._layout
-        if type(x2) is Tensor:
-            rhs = x2._layout
-            if lhs is rhs or (lhs.dtype is rhs.dtype and lhs.shape == rhs.shape):
-                return apply(op, (x1, x2))
-        elif type(x2) is float and lhs.dtype.kind == "float":
-            return apply(op, (x1, constant(x2, lhs.dtype, lhs.shape)))
+    if type(x1) is not Tensor:
+        x1 = _beside_other(x1, x2)
+    if type(x2) is not Tensor:
+        x2 = _beside_other(x2, x1)
+    if type(x1) is Tensor and type(x2) is Tensor:
+        found = known_binary(op, x1, x2)
+        return binary_of(op, (x1, x2), together(op, x1, x2)) if found is None else found
     return apply(op, together(op, x1, x2))
+
+
+def _beside_other(x: Operand, other: Operand) -> Operand:
+    """A Variable's value, a float as a floating tensor's constant; other things as they are."""
+    if isinstance(x, Variable):
+        return x.value
+    if type(x) is float and type(other) is Tensor and other._layout.dtype.kind == "float":
+        return _everywhere(x, other._layout)
+    return x
 
 
 def together(op: Op, x1: Operand, x2: Operand) -> tuple[Tensor, Tensor]:
@@ -314,8 +325,19 @@ def constant(number: bool | int | float, dtype: DType, shape: tuple[int, ...] = 
     # 0.0 and -0.0 are equal, and so are 1 and True.
     kind: object = type(number)
     key = (number or repr(number), kind, dtype, shape)
-    found: Tensor | None = context.constants.get(key)
+    found: Tensor | None = context.mode.constants.get(key)
     return _new_constant(number, dtype, shape, key) if found is None else found
+
+
+def _everywhere(number: float, layout: Layout) -> Tensor:
+    """As `constant`, beside a floating tensor of this layout."""
+    key = (number or repr(number), layout)
+    found: Tensor | None = context.mode.constants.get(key)
+    if found is None:
+        found = constant(number, layout.dtype, layout.shape)
+        if context.trace is None:
+            context.mode.constants[key] = found
+    return found
 
 
 CONSTANTS_KEPT = 4096
@@ -327,9 +349,10 @@ def _new_constant(number: Any, dtype: DType, shape: tuple[int, ...], key: object
     with np.errstate(over="ignore"):
         single = copy_array(np.asarray(value).astype(dtype.numpy))
     made = stretched(single, shape)
-    if len(context.constants) >= CONSTANTS_KEPT:
-        context.constants.clear()
-    context.constants[key] = made
+    constants = context.mode.constants
+    if len(constants) >= CONSTANTS_KEPT:
+        constants.clear()
+    constants[key] = made
     return made
 
 

@@ -193,7 +193,9 @@ class Cell(Operators):
 
     def is_sole_holder(self) -> bool:
         """Whether nobody but the cell holds its memory, so that it may be written in place."""
-        return sys.getrefcount(self._storage) == _ALONE and not self._storage.borrowed
+        storage = self._storage
+        alone = sys.getrefcount(storage) == _ALONE + storage.kept
+        return alone and not storage.borrowed
 
 
 class _Probe:
@@ -205,8 +207,9 @@ class _Probe:
         self._storage = object()
 
     def count(self) -> int:
-        return sys.getrefcount(self._storage)
+        storage = self._storage
+        return sys.getrefcount(storage)
 
 
-# How many references `getrefcount` sees where one attribute holds an object.
+# How many references `getrefcount` sees where one attribute, and a name, hold an object.
 _ALONE: Final = _Probe().count()

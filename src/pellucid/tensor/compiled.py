@@ -19,6 +19,7 @@ from weakref import ref
 from pellucid.core import tree
 from pellucid.engines.base import Frame, Storage, layout
 from pellucid.ir.graph import Graph, TensorType
+from pellucid.passes.fast import Rewrite
 from pellucid.passes.pipeline import clean
 from pellucid.passes.traffic import Traffic, fewest_bytes, flops_of
 from pellucid.tensor.binding import RESULT, Binding
@@ -140,10 +141,15 @@ class Compiled:
         fewest = fewest_bytes(graph, len(self._results))
         return Traffic(made.count, made.kernels, made.moved_bytes, fewest, flops_of(graph.nodes))
 
+    @property
+    def rewrites(self) -> tuple[Rewrite, ...]:
+        """What was rewritten to other rounding, and to which error; nothing unless `fast`."""
+        return self.program.rewrites
+
     def renewed(self) -> Compiled:
         """The same call, with what the engine makes of the graph now; this one runs as before."""
         made = copy(self)
-        made.program = build_program(self._engine, self.binding)
+        made.program = build_program(self._engine, self.binding, self.program.fast)
         made.executable, made._steady = made.program.executable, made.program.steady
         made._known, made._seats = _Known(), []
         for cell in self.binding.assigned:
@@ -248,12 +254,15 @@ class Compiled:
             outputs.append(Tensor(place, storage, address))
         left = [self._new(place, slot, table) for slot, place in self._left] if self._left else []
         self.executable.run(seat.frame)
-        self._seats.append(seat)
+        if self._once:
+            # Later calls have another entry, which is to work in the same memory.
+            self.spent = True
+            self.executable.release(seat.frame)
+        else:
+            self._seats.append(seat)
         del brought  # what was brought lives until the run is over
         if self._writes:
             self._commit(fresh, left)
-        if self._once:
-            self.spent = True
         return outputs
 
     def _bring(self, table: Any) -> list[Tensor]:

@@ -14,15 +14,28 @@ from pellucid.engines.base import Engine
 from pellucid.tensor.trace import Trace
 
 
+class Mode:
+    """How ops run: one object for each engine, tape mode and precision, others under a trace.
+
+    `plans` are the engine's ops made ready, `constants` its Tensors of one number. While a trace is
+    open there are none: an op that is found in `plans` runs at once.
+    """
+
+    __slots__ = ("constants", "gradients", "plans")
+
+    def __init__(self, gradients: bool, plans: dict[Any, Any], constants: dict[Any, Any]) -> None:
+        self.gradients = gradients
+        self.plans = plans
+        self.constants = constants
+
+
 class Context(threading.local):
     """One thread's surroundings.
 
     `trace` is the innermost open trace, or None while ops run at once; `outermost` keeps the
-    journal of all open ones, also while something outside the graph is done. `plans` are the
-    engine's ops made ready, `constants` its Tensors of one number. Contractions of float32 read
-    their operands in `precision`, if there is one. `mode` is one object for each engine, tape mode
-    and precision, and another while a trace is open. While the thread is `shielded`, an
-    interrupt only leaves a note in `interrupted`.
+    journal of all open ones, also while something outside the graph is done. Contractions of
+    float32 read their operands in `precision`, if there is one. `mode` is what ops look at. While
+    the thread is `shielded`, an interrupt only leaves a note in `interrupted`.
     """
 
     def __init__(self) -> None:
@@ -31,23 +44,28 @@ class Context(threading.local):
         self.gradients = True
         self.precision: DType | None = None
         self.engine: Engine | None = None
-        self.plans: dict[Any, Any] = {}
-        self.constants: dict[Any, Any] = {}
-        self.mode: object = None
+        self.mode = _mode(None, True, None)
         self.shielded = False
         self.interrupted = False
 
     def settle(self) -> None:
         """Find the mode again after something changed."""
         name = self.engine.name if self.trace is None and self.engine is not None else None
-        key = (name, self.gradients, self.precision)
-        self.mode = _modes.get(key) or _modes.setdefault(key, object())
+        self.mode = _mode(name, self.gradients, self.precision)
 
 
-_modes: dict[tuple[str | None, bool, DType | None], object] = {}
+_modes: dict[tuple[str | None, bool, DType | None], Mode] = {}
+_tables: dict[str | None, tuple[dict[Any, Any], dict[Any, Any]]] = {}
+
+
+def _mode(engine: str | None, gradients: bool, precision: DType | None) -> Mode:
+    key = (engine, gradients, precision)
+    # setdefault: threads that meet here must get one object.
+    tables = _tables.setdefault(engine, ({}, {}))
+    return _modes.get(key) or _modes.setdefault(key, Mode(gradients, *tables))
+
+
 context = Context()
-_plans: dict[str, dict[Any, Any]] = {}
-_constants: dict[str, dict[Any, Any]] = {}
 
 
 def current_engine() -> Engine:
@@ -60,10 +78,7 @@ def current_engine() -> Engine:
 
 def use_engine(name: str) -> None:
     """Run what follows on this thread on the engine called `name`; raises DeviceError."""
-    engine = find_engine(name)
-    context.plans = _plans.setdefault(name, {})
-    context.constants = _constants.setdefault(name, {})
-    context.engine = engine
+    context.engine = find_engine(name)
     context.settle()
 
 

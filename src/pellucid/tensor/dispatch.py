@@ -10,12 +10,13 @@ seen before with these layouts is a dict look-up and one native call.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 from pellucid.core.error import OpError, OpShapeError
 from pellucid.core.source import at_line, user_source
-from pellucid.engines.base import Launch, Layout, layout
+from pellucid.engines.base import Launch, Layout, Storage, layout
 from pellucid.ir.graph import Attrs, Graph, TensorType
 from pellucid.ops import movement, parts
 from pellucid.ops.define import Op, lookup
@@ -25,45 +26,97 @@ from pellucid.tensor.tape import TapeNode
 from pellucid.tensor.tensor import Tensor, escaped_error
 
 
-class View:
-    """An op that moves nothing: the result is the operand's memory in another layout.
+class Plan:
+    """An op made ready for operands of some layouts.
 
-    It begins `offset` bytes after the operand.
+    `run` is called with the addresses of operands and result, and `take` gives memory for that.
+    Where `run` is None the result is the first operand's memory, from `offset` bytes on. `taped`:
+    a gradient can flow through here. One that is not `direct` also repeats operands to one shape,
+    which a tape has to know of.
     """
 
-    __slots__ = ("offset", "result")
+    __slots__ = ("direct", "offset", "result", "run", "take", "taped")
 
-    def __init__(self, result: Layout, offset: int = 0) -> None:
+    def __init__(self, op: Op, result: Layout, launch: Launch | None, offset: int = 0) -> None:
         self.result = result
+        self.run: Callable[..., object] | None = None if launch is None else launch.run
+        self.take: Callable[[], Storage] = current_engine().allocator(result.nbytes)
         self.offset = offset
+        self.taped = _can_be_taped(op, result)
+        self.direct = True
+
+    def indirect(self) -> Plan:
+        """The same one for operands that are first repeated to one shape."""
+        made = copy(self)
+        made.direct = False
+        return made
 
 
 def apply(op: Op, operands: tuple[Tensor, ...], attrs: Attrs = ()) -> Tensor:
     """The only result of `op`; attributes are sorted pairs. Raises OpError with the user's line."""
-    if context.trace is not None:
-        return _trace(op, operands, attrs)
     key = (op, attrs, *[tensor._layout for tensor in operands])
-    plan: Launch | View | None = context.plans.get(key)
+    plan: Plan | None = context.mode.plans.get(key)
     if plan is None:
+        if context.trace is not None:
+            return _trace(op, operands, attrs)
         plan = _make_plan(op, operands, attrs, key)
     addresses = [tensor._address for tensor in operands]
     if 0 in addresses:
         _refuse_traced(operands)
-    result = plan.result
-    if isinstance(plan, View):
+    if plan.run is None:
         storage, address = operands[0]._storage, addresses[0] + plan.offset
     else:
-        engine = context.engine
-        assert engine is not None, "a plan was made by an engine"
-        storage = engine.allocate(result.nbytes)
+        storage = plan.take()
         address = storage.address
-        plan(*addresses, address)
-    out = Tensor(result, storage, address)
+        plan.run(*addresses, address)
+    out = Tensor(plan.result, storage, address)
     for tensor in operands:
         if tensor._tape is not None:
-            if _is_taped(op, result):
-                out._tape = TapeNode(op, attrs, operands, Tensor(result, storage, address))
+            if plan.taped and context.mode.gradients:
+                out._tape = TapeNode(op, attrs, operands, out)
             break
+    return out
+
+
+def unary(op: Op, x: Tensor) -> Tensor:
+    """As `apply` of an op that has one operand and no attributes."""
+    plan: Plan | None = context.mode.plans.get((op, (), x._layout))
+    if plan is None or plan.run is None or x._tape is not None or not x._address:
+        return apply(op, (x,))
+    storage = plan.take()
+    address = storage.address
+    plan.run(x._address, address)
+    return Tensor(plan.result, storage, address)
+
+
+def known_binary(op: Op, x: Tensor, y: Tensor) -> Tensor | None:
+    """`op` of two operands, if it is known how operands of these layouts meet; else None."""
+    mode = context.mode
+    plan: Plan | None = mode.plans.get((op, x._layout, y._layout))
+    if plan is None or plan.run is None or not (x._address and y._address):
+        return None
+    is_taped = plan.taped and mode.gradients and (x._tape is not None or y._tape is not None)
+    if is_taped and not plan.direct:
+        return None
+    storage = plan.take()
+    address = storage.address
+    plan.run(x._address, y._address, address)
+    out = Tensor(plan.result, storage, address)
+    if is_taped:
+        out._tape = TapeNode(op, (), (x, y), out)
+    return out
+
+
+def binary_of(op: Op, operands: tuple[Tensor, Tensor], met: tuple[Tensor, Tensor]) -> Tensor:
+    """`op` of what the operands became when they met; `known_binary` will know how, from now on."""
+    out = apply(op, met)
+    x, y = operands
+    lhs, rhs = met
+    plan: Plan | None = context.mode.plans.get((op, (), lhs._layout, rhs._layout))
+    if plan is not None and lhs.dtype is x.dtype and rhs.dtype is y.dtype:
+        # Repeated operands begin where they did.
+        plan = plan if lhs is x and rhs is y else plan.indirect()
+        context.mode.plans[op, x._layout, y._layout] = plan
     return out
 
 
@@ -95,20 +148,18 @@ def _trace(op: Op, operands: tuple[Tensor, ...], attrs: Attrs) -> Tensor:
     except OpError as error:
         raise type(error)(f"{error}{at_line(source)}") from None
     out = Tensor(layout(value.tensor), None, 0, value, trace)
-    if any(tensor._tape is not None for tensor in operands) and _is_taped(op, out._layout):
-        result = Tensor(out._layout, None, 0, value, trace)
-        out._tape = TapeNode(op, attrs, operands, result, source)
+    is_taped = context.gradients and _can_be_taped(op, out._layout)
+    if is_taped and any(tensor._tape is not None for tensor in operands):
+        out._tape = TapeNode(op, attrs, operands, out, source)
     return out
 
 
-def _is_taped(op: Op, result: Layout) -> bool:
+def _can_be_taped(op: Op, result: Layout) -> bool:
     """Whether a gradient can flow through here."""
-    return context.gradients and result.dtype.kind == "float" and op is not stop_gradient
+    return result.dtype.kind == "float" and op is not stop_gradient
 
 
-def _make_plan(
-    op: Op, operands: tuple[Tensor, ...], attrs: Attrs, key: tuple[Any, ...]
-) -> Launch | View:
+def _make_plan(op: Op, operands: tuple[Tensor, ...], attrs: Attrs, key: tuple[Any, ...]) -> Plan:
     engine = current_engine()
     _refuse_traced(operands)
     layouts = tuple(tensor._layout for tensor in operands)
@@ -116,10 +167,13 @@ def _make_plan(
         types = op.result_types(tuple(one.type for one in layouts), dict(attrs))
     except OpError as error:
         raise type(error)(f"{error}{at_line(user_source())}") from None
-    plan = _view(op, layouts, types[0], dict(attrs))
-    if plan is None:
-        plan = engine.launcher(op, dict(attrs), layouts)
-    context.plans[key] = plan
+    view = _view(op, layouts, types[0], dict(attrs))
+    if view is None:
+        launch = engine.launcher(op, dict(attrs), layouts)
+        plan = Plan(op, launch.result, launch)
+    else:
+        plan = Plan(op, view[0], None, view[1])
+    context.mode.plans[key] = plan
     return plan
 
 
@@ -131,34 +185,34 @@ def _refuse_traced(operands: tuple[Tensor, ...]) -> None:
 
 def _view(
     op: Op, operands: tuple[Layout, ...], result: TensorType, attrs: dict[str, Any]
-) -> View | None:
-    """How the operand's memory already is the result, where it is."""
+) -> tuple[Layout, int] | None:
+    """How the operand's memory already is the result, where it is, and from which byte on."""
     shape = layout(result).shape
     if op is stop_gradient:
-        return View(operands[0])
+        return operands[0], 0
     if op is parts.slice:
         return _sliced(operands[0], result, attrs["start"], attrs["strides"])
     if op is movement.transpose:
         permutation: tuple[int, ...] = attrs["permutation"]
-        return View(_strided(result, [operands[0].strides[axis] for axis in permutation]))
+        return _strided(result, [operands[0].strides[axis] for axis in permutation]), 0
     if op is movement.broadcast:
         strides = [0] * len(shape)
         sizes = zip(operands[0].shape, operands[0].strides, attrs["axes"], strict=True)
         for size, stride, axis in sizes:
             strides[axis] = stride if size == shape[axis] else 0
-        return View(_strided(result, strides))
+        return _strided(result, strides), 0
     if op is movement.reshape:
         found = _reshaped(operands[0], result)
-        return None if found is None else View(found)
+        return None if found is None else (found, 0)
     return None
 
 
 def _sliced(
     operand: Layout, result: TensorType, start: tuple[int, ...], steps: tuple[int, ...]
-) -> View:
+) -> tuple[Layout, int]:
     first = sum(at * stride for at, stride in zip(start, operand.strides, strict=True))
     strides = [a * b for a, b in zip(operand.strides, steps, strict=True)]
-    return View(_strided(result, strides), first * result.dtype.bytes)
+    return _strided(result, strides), first * result.dtype.bytes
 
 
 def _strided(result: TensorType, strides: Sequence[int]) -> Layout:

@@ -70,12 +70,17 @@ class Jit:
     """
 
     def __init__(
-        self, function: Function, static: tuple[int | str, ...], precision: Any = None
+        self,
+        function: Function,
+        static: tuple[int | str, ...],
+        fast: bool = False,
+        precision: Any = None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.name: str = getattr(function, "__name__", type(function).__name__)
         self.function = function
         self.static = static
+        self.fast = fast
         # A name that is none is found out here, not at the first call.
         self._scope = (
             nullcontext if precision is None else functools.partial(precision_scope, precision)
@@ -209,7 +214,7 @@ class Jit:
         if program is None:
             seconds = time.perf_counter() - start
             add_stage("trace", lambda: print_graph(binding.graph), "tensor/jit", seconds)
-            program = build_program(current_engine(), binding)
+            program = build_program(current_engine(), binding, self.fast)
             self.why += reason
         plain = [_plain(leaf) for leaf in leaves]
         return Compiled(self.name, program, binding, reach, treedef, plain, resultdef)
@@ -235,7 +240,13 @@ ENTRIES_KEPT = 16
 """Compiled graphs that are kept for calls of one kind; the latest ones."""
 
 
-def jit(function: Function | None = None, *, static: Any = (), precision: Any = None) -> Any:
+def jit(
+    function: Function | None = None,
+    *,
+    static: Any = (),
+    fast: bool = False,
+    precision: Any = None,
+) -> Any:
     """Compile a function: the same results as line by line, bit for bit, as one graph.
 
     Arrays among the arguments may change; everything else (and the arguments named in `static` by
@@ -247,6 +258,11 @@ def jit(function: Function | None = None, *, static: Any = (), precision: Any = 
     A first call that makes new state (Parameters, an optimizer's slots) is traced once more at the
     second call, which finds it there; nothing is compiled again if the graph is the same.
 
+    `fast` allows rewrites that change rounding. Results are then not those of line by line but
+    within the errors that `compile(...).rewrites` states, for each kind that took place; they still
+    are the same in every run and for any number of threads. A function that is called while another
+    one is traced is part of that one, and follows its `fast`.
+
     >>> import pellucid as pe
     >>> count = pe.Variable(0)
     >>> @jit
@@ -255,11 +271,14 @@ def jit(function: Function | None = None, *, static: Any = (), precision: Any = 
     ...     return x + count
     >>> print(add(10), add(10))
     11 12
+    >>> third = jit(lambda x: x / 3.0, fast=True).compile(pe.ones((2,)))
+    >>> print(*third.rewrites)
+    divide_by_numbers x 1: at most 1.5 units in the last place a quotient
     """
     if function is None:
-        return functools.partial(jit, static=static, precision=precision)
+        return functools.partial(jit, static=static, fast=fast, precision=precision)
     names = cast("list[Any]", static) if isinstance(static, tuple | list) else [static]
-    return Jit(function, tuple(names), precision)
+    return Jit(function, tuple(names), fast, precision)
 
 
 def spec(shape: tuple[int, ...], dtype: Any) -> Spec:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from pellucid.core.dtype import as_dtype
+from pellucid.ops import elementwise
+from pellucid.ops.define import Op
 from pellucid.tensor import arithmetic, elementary, indexing, products, reducing, shaping
 from pellucid.tensor.backward import backward
 from pellucid.tensor.state import detached
@@ -76,10 +78,25 @@ def _astype(self: Any, dtype: Any) -> Tensor:
     return arithmetic.astype(self, as_dtype(dtype))
 
 
+def _elementwise(op: Op) -> tuple[Method, Method]:
+    """An operator and its reflection, without a function between."""
+    binary = arithmetic.binary
+
+    def method(self: Any, other: Any) -> Any:
+        return binary(op, self, other) if type(other) is Tensor or _suits(other) else NotImplemented
+
+    def reflected(self: Any, other: Any) -> Any:
+        return binary(op, other, self) if _suits(other) else NotImplemented
+
+    return method, reflected
+
+
+_ELEMENTWISE: dict[str, Op] = {
+    "add": elementwise.add,
+    "sub": elementwise.sub,
+    "mul": elementwise.mul,
+}
 _BINARY: dict[str, Method] = {
-    "add": arithmetic.add,
-    "sub": arithmetic.subtract,
-    "mul": arithmetic.multiply,
     "truediv": arithmetic.divide,
     "pow": elementary.pow,
     "matmul": products.matmul,
@@ -127,6 +144,10 @@ _SHARED: dict[str, Any] = {
     "__array_ufunc__": None,
 }
 
+for _name, _op in _ELEMENTWISE.items():
+    _method, _other = _elementwise(_op)
+    setattr(Operators, f"__{_name}__", _method)
+    setattr(Operators, f"__r{_name}__", _other)
 for _name, _function in _BINARY.items():
     setattr(Operators, f"__{_name}__", _operator(_function))
     setattr(Operators, f"__r{_name}__", _reflected(_function))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from pellucid.tensor.context import context
 from pellucid.tensor.creation import asarray
 from pellucid.tensor.dispatch import apply
 from pellucid.tensor.draws import take_number
+from pellucid.tensor.joining import concat
 from pellucid.tensor.reducing import sum as total
 from pellucid.tensor.state import Buffer
 from pellucid.tensor.stateful import Stateful
@@ -97,10 +99,7 @@ class Generator(Stateful):
         2011), single precision; float64 draws have its precision.
         """
         target = _floating(dtype)
-        # Halfway between neighbours of the grid: never 0 or 1, symmetric about one half.
-        bits = astype(logical_right_shift(self.bits(shape), 9), float32)
-        unit = multiply(add(bits, 0.5), 2.0**-22)
-        found = astype(multiply(_erfinv(subtract(unit, 1.0)), math.sqrt(2.0)), target)
+        found = astype(_by_pieces(_normal, self.bits(shape)), target)
         plain = isinstance(mean, float | int) and isinstance(std, float | int)
         if plain and (mean, std) == (0.0, 1.0):
             return found
@@ -115,12 +114,7 @@ class Generator(Stateful):
         element. Within the bounds the std of what comes out is 0.88 of the one given.
         """
         target = _floating(dtype)
-        bits = astype(logical_right_shift(self.bits(shape), 9), float32)
-        unit = multiply(add(bits, 0.5), 2.0**-22)
-        # Of all of a normal distribution, erf(sqrt(2)) lies within two standard deviations.
-        inside = multiply(subtract(unit, 1.0), math.erf(math.sqrt(2.0)))
-        found = astype(multiply(_erfinv(inside), math.sqrt(2.0)), target)
-        bounded = minimum(maximum(found, -2.0), 2.0)
+        bounded = astype(_by_pieces(_truncated_normal, self.bits(shape)), target)
         return add(multiply(bounded, std), mean)
 
     def integers(self, low: int, high: int, shape: Shape = (), *, dtype: Any = int64) -> Tensor:
@@ -219,6 +213,40 @@ _NEAR = (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.0002
          -0.00125372503, -0.00417768164, 0.246640727, 1.50140941)  # fmt: skip
 _FAR = (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773,
         -0.0076224613, 0.00943887047, 1.00167406, 2.83297682)  # fmt: skip
+
+
+_PIECE = 1 << 17
+"""Numbers of which all that is made on the way to them fits a second-level cache."""
+
+
+def _by_pieces(function: Callable[[Tensor], Tensor], bits: Tensor) -> Tensor:
+    """`function(bits)`, which looks at each number alone; many numbers piece by piece.
+
+    A traced function needs no pieces: there nothing that is made on the way lies in memory.
+    """
+    count = math.prod(bits.shape)
+    if context.trace is not None or count <= _PIECE:
+        return function(bits)
+    flat = bits.reshape((-1,))
+    made = [function(flat[start : start + _PIECE]) for start in range(0, count, _PIECE)]
+    return concat(made, axis=0).reshape(bits.shape)
+
+
+def _normal(bits: Tensor) -> Tensor:
+    return multiply(_erfinv(_centred(bits)), math.sqrt(2.0))
+
+
+def _truncated_normal(bits: Tensor) -> Tensor:
+    # Of all of a normal distribution, erf(sqrt(2)) lies within two standard deviations.
+    inside = multiply(_centred(bits), math.erf(math.sqrt(2.0)))
+    return minimum(maximum(multiply(_erfinv(inside), math.sqrt(2.0)), -2.0), 2.0)
+
+
+def _centred(bits: Tensor) -> Tensor:
+    """Numbers evenly spread over (-1, 1)."""
+    # Halfway between neighbours of the grid: never -1 or 1, symmetric about 0.
+    unit = multiply(add(astype(logical_right_shift(bits, 9), float32), 0.5), 2.0**-22)
+    return subtract(unit, 1.0)
 
 
 def _erfinv(x: Tensor) -> Tensor:

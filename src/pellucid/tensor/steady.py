@@ -16,6 +16,8 @@ from pellucid.engines.base import Engine, Executable, layout
 from pellucid.ir.graph import Graph
 from pellucid.ir.record import add_stage, unheard
 from pellucid.ir.text import print_graph
+from pellucid.passes.fast import Rewrite, merged
+from pellucid.passes.pipeline import clean, hasten
 from pellucid.passes.steady import Split, split_steady
 from pellucid.tensor.binding import Binding
 from pellucid.tensor.cell import Cell, clock
@@ -95,32 +97,43 @@ class _Kept:
 class Program:
     """A traced function as it runs: an executable for `graph`, and its steady part if it has one.
 
-    The executable takes the inputs of the traced graph, then what is kept.
+    The executable takes the inputs of the traced graph, then what is kept. `fast` says whether
+    rounding may have been changed.
     """
 
     graph: Graph
     executable: Executable
     steady: Steady | None
+    fast: bool = False
+
+    @property
+    def rewrites(self) -> tuple[Rewrite, ...]:
+        """What was rewritten to other rounding, where it might be `fast`; found out anew."""
+        if not self.fast:
+            return ()
+        graphs = [self.graph] if self.steady is None else [self.graph, self.steady.split.steady]
+        with unheard():
+            return merged(tuple(one for graph in graphs for one in hasten(clean(graph))[1]))
 
     def bound(self, binding: Binding) -> Program:
         """The same program for a graph that is equal, but has other cells."""
         if self.steady is None:
             return self
         steady = Steady(self.steady.executable, self.steady.split, binding)
-        return Program(self.graph, self.executable, steady)
+        return Program(self.graph, self.executable, steady, self.fast)
 
 
-def build_program(engine: Engine, binding: Binding) -> Program:
-    """The program of a traced function, made by an engine."""
+def build_program(engine: Engine, binding: Binding, fast: bool = False) -> Program:
+    """The program of a traced function, made by an engine; its rounding may change if `fast`."""
     split = split_steady(binding.graph, steady_inputs(binding))
     if split is None:
-        executable = engine.build(binding.graph, binding.donate)
-        return Program(binding.graph, executable, None)
+        executable = engine.build(binding.graph, binding.donate, fast)
+        return Program(binding.graph, executable, None, fast)
     add_stage("steady", lambda: _text(split), "passes/steady", 0.0)
     with unheard():
-        steady = engine.build(split.steady, {})
-    executable = engine.build(split.rest, binding.donate)
-    return Program(split.rest, executable, Steady(steady, split, binding))
+        steady = engine.build(split.steady, {}, fast)
+    executable = engine.build(split.rest, binding.donate, fast)
+    return Program(split.rest, executable, Steady(steady, split, binding), fast)
 
 
 def steady_inputs(binding: Binding) -> list[int]:

@@ -6,22 +6,31 @@ to the Parameters' `grad`. Recorded on a trace, the same happens with traced val
 step becomes one graph.
 """
 
-from __future__ import annotations
+# pyright: reportPrivateUsage=false
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
 from pellucid.core.source import Source
 from pellucid.ir.graph import Attrs
 from pellucid.ops.define import Op
-
-if TYPE_CHECKING:
-    from pellucid.tensor.tensor import Tensor
+from pellucid.tensor.tensor import Tensor
 
 
 class TapeNode:
     """One op that was applied: what it was, what went in, and what came out (without its tape)."""
 
-    __slots__ = ("attrs", "freed", "op", "operands", "result", "source")
+    __slots__ = (
+        "_address",
+        "_layout",
+        "_storage",
+        "_trace",
+        "_value",
+        "attrs",
+        "freed",
+        "op",
+        "operands",
+        "source",
+    )
 
     def __init__(
         self,
@@ -34,9 +43,20 @@ class TapeNode:
         self.op = op
         self.attrs = attrs
         self.operands = operands
-        self.result = result
         self.source = source
         self.freed = False
+        # The result leads here: held as it is, it would go round in a circle.
+        self._layout, self._storage, self._address = (
+            result._layout,
+            result._storage,
+            result._address,
+        )
+        self._value, self._trace = result._value, result._trace
+
+    @property
+    def result(self) -> Tensor:
+        """What came out."""
+        return Tensor(self._layout, self._storage, self._address, self._value, self._trace)
 
     def free(self) -> None:
         """Let go of everything; a later `backward` through here is an error."""

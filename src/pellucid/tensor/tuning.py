@@ -44,7 +44,8 @@ def tune(function: Callable[..., Any], *args: Any, seconds: float = 20.0, **kwar
         raise TraceError(f"tune: a function is being traced{where}\n  call it outside of jit")
     jitted, given = _jitted(function, args)
     compiled = jitted.compile(*given, **kwargs)
-    report = current_engine().tune(compiled.program.graph, compiled.binding.donate, seconds)
+    graph, donate = compiled.program.graph, compiled.binding.donate
+    report = current_engine().tune(graph, donate, seconds, jitted.fast)
     jitted.renew()
     return report
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from pellucid.core.dtype import NUMERIC, DType, as_dtype, float32, float64, int64
 from pellucid.core.error import OpShapeError, UnsupportedOpError
-from pellucid.engines.base import Layout, layout
-from pellucid.engines.cpu.eager import EagerLaunch, launcher
+from pellucid.engines.base import Launch, Layout, layout
+from pellucid.engines.cpu.eager import launcher
 from pellucid.engines.llvm.cache import counters
 from pellucid.engines.llvm.target import AVX2, SSE2, Isa
 from pellucid.ir.build import building
@@ -33,14 +33,14 @@ def address(array: Array) -> int:
     return where
 
 
-def prepare(name: str, *arrays: Array, isa: Isa | None = None, **attrs: Any) -> EagerLaunch:
+def prepare(name: str, *arrays: Array, isa: Isa | None = None, **attrs: Any) -> Launch:
     return launcher(lookup(name), attrs, tuple(map(layout_of, arrays)), isa)
 
 
-def launched(launch: EagerLaunch, *arrays: Array) -> Array:
+def launched(launch: Launch, *arrays: Array) -> Array:
     result = launch.result
     block = np.full(result.nbytes + 2 * GUARD, 0xA5, np.uint8)
-    launch(*map(address, arrays), address(block) + GUARD)
+    launch.run(*map(address, arrays), address(block) + GUARD)
     assert (block[:GUARD] == 0xA5).all(), "something before the result was written"
     assert (block[-GUARD:] == 0xA5).all(), "something after the result was written"
     return block[GUARD:-GUARD].view(result.dtype.numpy).reshape(result.shape).copy()
@@ -203,7 +203,7 @@ def test_a_new_shape_compiles_nothing_for_parts_and_places() -> None:
 def test_an_operand_may_be_the_result() -> None:
     x = normal(1003)
     expected = x + x
-    prepare("add", x, x)(address(x), address(x), address(x))
+    prepare("add", x, x).run(address(x), address(x), address(x))
     np.testing.assert_array_equal(x, expected)
 
 

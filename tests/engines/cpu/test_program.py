@@ -57,7 +57,7 @@ def built(graph: Graph, donate: Mapping[int, int] | None = None) -> CpuExecutabl
 
 
 def no_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(graph: Graph) -> Graph:
+    def refuse(graph: Graph, fast: bool = False) -> Graph:
         raise AssertionError(f"passes over {graph}")
 
     monkeypatch.setattr(pipeline, "optimize", refuse)

@@ -36,10 +36,36 @@ def test_block_is_aligned_and_large_enough(nbytes: int) -> None:
 
 @pytest.mark.parametrize("nbytes", SIZES)
 def test_freed_block_is_used_again(nbytes: int) -> None:
-    block = allocate(nbytes)
+    # Small ones of a pool of its own, in which no other is free; large ones go back to the first.
+    pool = BlockPool() if nbytes <= SMALL else storage._pool
+    block = pool.allocate(nbytes)
     address = block.address
     del block
-    assert allocate(nbytes).address == address
+    assert pool.allocate(nbytes).address == address
+
+
+def test_a_ring_gives_out_each_block_once_and_again_when_it_is_free() -> None:
+    pool = BlockPool()
+    held = [pool.allocate(100) for _ in range(KEPT_SMALL)]
+    addresses = {block.address for block in held}
+    assert len(addresses) == len(held)
+    before = pool.made
+    held.clear()
+    again = [pool.allocate(100) for _ in range(KEPT_SMALL)]
+    assert {block.address for block in again} <= addresses
+    assert pool.made == before
+
+
+def test_a_large_block_for_long_has_what_lies_free_given_back_first() -> None:
+    pool = BlockPool()
+    for number, size in enumerate((1 << 20, 1 << 20, 5 << 20, 64)):
+        pool.take_back(size, number, None)
+    pool.made = (7 << 20) + 64
+    pool.allocate_for_long(1 << 20).owner = None
+    assert pool.kept == 6 << 20, "one of that size was there"
+    pool.allocate_for_long(3 << 20).owner = None
+    assert (pool.kept, pool.made) == (0, (1 << 20) + 64 + block_bytes(3 << 20))
+    assert len(pool.free[64]) == 1
 
 
 def test_held_blocks_are_apart() -> None:

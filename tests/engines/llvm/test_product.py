@@ -26,7 +26,8 @@ from pellucid.core.dtype import (
     uint8,
 )
 from pellucid.engines.llvm import jit
-from pellucid.engines.llvm.product import Place, define_product
+from pellucid.engines.llvm.product import define_product
+from pellucid.engines.llvm.product_results import Place
 from pellucid.engines.llvm.target import AVX2, AVX512, AVX512_VNNI, ISAS, SSE2, Isa, host_isa
 from pellucid.engines.llvm.text import Function, Module
 from pellucid.engines.llvm.tiling import (

@@ -6,7 +6,7 @@ nodes -> loop nests (rules) -> places (passes/memory) -> LLVM IR -> object code 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,9 +15,9 @@ from pellucid.core.config import setting
 from pellucid.core.error import UnsupportedOpError
 from pellucid.core.shape import is_static
 from pellucid.core.source import Source, at_line
-from pellucid.engines.base import Layout, Storage, Tuned
+from pellucid.engines.base import Launch, Layout, Storage, Tuned
 from pellucid.engines.cpu.book import Book, read_book
-from pellucid.engines.cpu.eager import EagerLaunch, launcher
+from pellucid.engines.cpu.eager import launcher
 from pellucid.engines.cpu.pool import Step
 from pellucid.engines.cpu.program import Program, program_key, read, written
 from pellucid.engines.cpu.rules import (
@@ -29,7 +29,7 @@ from pellucid.engines.cpu.rules import (
     realise_graph,
 )
 from pellucid.engines.cpu.runtime import CpuExecutable, Explained, Launched
-from pellucid.engines.cpu.storage import allocate
+from pellucid.engines.cpu.storage import allocate, allocator
 from pellucid.engines.cpu.tune import tune_program
 from pellucid.engines.llvm import cache
 from pellucid.engines.llvm.cache import cache_key
@@ -57,9 +57,11 @@ class CpuEngine:
         """A pooled block, aligned to a cache line."""
         return allocate(nbytes)
 
-    def launcher(
-        self, op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...]
-    ) -> EagerLaunch:
+    def allocator(self, nbytes: int) -> Callable[[], Storage]:
+        """As `allocate`, for one size."""
+        return allocator(nbytes)
+
+    def launcher(self, op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...]) -> Launch:
         """One op through a kernel that takes sizes and strides: a new shape compiles nothing."""
         return launcher(op, attrs, operands)
 
@@ -69,14 +71,16 @@ class CpuEngine:
             graph = precision(graph)  # It came without the passes.
         return compile_graph(graph, donate, host_isa())
 
-    def build(self, traced: Graph, donate: Mapping[int, int]) -> CpuExecutable:
+    def build(self, traced: Graph, donate: Mapping[int, int], fast: bool = False) -> CpuExecutable:
         """A traced graph through the passes and `compile`, or what they once led to."""
-        return build_program(traced, donate, host_isa())
+        return build_program(traced, donate, host_isa(), fast)
 
-    def tune(self, traced: Graph, donate: Mapping[int, int], seconds: float) -> Tuned:
+    def tune(
+        self, traced: Graph, donate: Mapping[int, int], seconds: float, fast: bool = False
+    ) -> Tuned:
         """Other schedules for the kernels of a traced graph, tried one by one (see tune.py)."""
         isa = host_isa()
-        by_default = compile_graph(optimize(traced), donate, isa, Book({}))
+        by_default = compile_graph(optimize(traced, fast), donate, isa, Book({}))
         return tune_program(by_default, isa, seconds)
 
 
@@ -103,23 +107,25 @@ def compile_graph(
     return CpuExecutable(*_types(graph), assembly.program(), code, lambda: explained)
 
 
-def build_program(traced: Graph, donate: Mapping[int, int], isa: Isa) -> CpuExecutable:
+def build_program(
+    traced: Graph, donate: Mapping[int, int], isa: Isa, fast: bool = False
+) -> CpuExecutable:
     """As `CpuEngine.build`, for a given instruction set."""
     # Who records the stages, or has them checked, wants them to happen.
     watched = is_recording() or setting("CHECK") == "1"
     book = read_book(isa)
-    key = None if watched else program_key(traced, donate, isa, book.state)
+    key = None if watched else program_key(traced, donate, isa, book.state, fast)
     if key is None:
-        return compile_graph(optimize(traced), donate, isa, book)
-    known = _recalled(key, traced, donate, isa, book)
+        return compile_graph(optimize(traced, fast), donate, isa, book)
+    known = _recalled(key, traced, donate, isa, book, fast)
     if known is None:
-        known = compile_graph(optimize(traced), donate, isa, book)
+        known = compile_graph(optimize(traced, fast), donate, isa, book)
         cache.process_cache().store(key, written(known.program))
     return known
 
 
 def _recalled(
-    key: str, traced: Graph, donate: Mapping[int, int], isa: Isa, book: Book
+    key: str, traced: Graph, donate: Mapping[int, int], isa: Isa, book: Book, fast: bool
 ) -> CpuExecutable | None:
     """The program stored under the key, if it and all its kernels are there and whole."""
     store = cache.process_cache()
@@ -136,7 +142,7 @@ def _recalled(
 
     def explain() -> Explained:
         with unheard():
-            return _assembled(optimize(traced), donate, isa, book).explained()
+            return _assembled(optimize(traced, fast), donate, isa, book).explained()
 
     return CpuExecutable(*_types(traced), program, tuple(code), explain)
 

@@ -20,13 +20,11 @@ from pellucid.core.config import integer_setting
 from pellucid.core.error import ConfigError, DeviceError
 from pellucid.core.machine import usable_cores
 from pellucid.engines.cpu import native
+from pellucid.engines.cpu.calls import steps_calls
 from pellucid.engines.llvm import cache as code_cache
 from pellucid.engines.llvm.target import SSE2
 
 _MOST_THREADS = 1024
-
-# An address: ctypes takes a ready c_int64 a tenth of a microsecond faster than an int.
-Word = int | ctypes.c_int64
 
 
 @dataclass(frozen=True)
@@ -58,14 +56,16 @@ class Steps:
             layout.extend(word for pair in step.arguments for word in pair)
             layout.extend(step.sizes)
         # Only now does the memory stay where it is, so that addresses into it can be written.
-        self._layout = layout
         self.address = layout.buffer_info()[0]
-        self.native = (ctypes.c_int64(self.address), ctypes.c_int64(self.count))
         at = self.address + 8 * head
         for number, step in enumerate(steps):
             words = _step_words(step, at)
             layout[number * len(words) : (number + 1) * len(words)] = array("q", words)
             at += 8 * (2 * len(step.arguments) + len(step.sizes))
+        # Both take a context; then the address of a base table, or the addresses that are in it.
+        self.on_table, self.on_addresses = steps_calls(
+            _runtime().run_steps, self.address, self.count, layout
+        )
 
 
 class Context:
@@ -75,7 +75,7 @@ class Context:
         self.pool = pool
         self.threads = 0
         self._words = (ctypes.c_int64 * (native.CONTEXT_BYTES // 8))()
-        self.address = ctypes.c_int64(ctypes.addressof(self._words))
+        self.address = ctypes.addressof(self._words)
         self._set(native.SCRATCH_FUNCTION, _runtime().scratch)
         self._set(native.POOL, pool.address)
         weakref.finalize(self, _free_context, self._words).atexit = False
@@ -95,7 +95,6 @@ class Pool:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         runtime = _runtime()
-        self._native_run = runtime.run
         self._native_run_timed = runtime.run_timed
         self.address = runtime.start(threads)
         if not self.address:
@@ -104,26 +103,27 @@ class Pool:
         # At the end of the program the threads end with it; before, once nobody holds the pool.
         weakref.finalize(self, _stop_pool, self.address, os.getpid()).atexit = False
 
-    def run(self, steps: Steps, bases: Word, threads: int | None = None) -> None:
+    def run(self, steps: Steps, bases: int, threads: int | None = None) -> None:
         """Run `steps` on the memory of the base table at address `bases`.
 
         `threads` bounds those of this call. Raises MemoryError if scratch memory cannot be had.
         """
-        wanted = threads or self.threads
-        # As `_context`, without its call: nearly always the context is there, and as wanted.
-        context: Context | None = getattr(self._contexts, "mine", None)
-        if context is None or context.threads != wanted:
-            context = self._context(wanted)
-        failed = self._native_run(*steps.native, bases, context.address)
+        failed = steps.on_table(self._context(threads or self.threads).address, bases)
         if failed:
             raise _no_scratch(failed, steps)
 
-    def run_timed(self, steps: Steps, bases: Word, threads: int | None = None) -> tuple[int, ...]:
+    def run_on(self, steps: Steps, *bases: int) -> None:
+        """As `run`, on the memory at these addresses."""
+        failed = steps.on_addresses(self._context(self.threads).address, *bases)
+        if failed:
+            raise _no_scratch(failed, steps)
+
+    def run_timed(self, steps: Steps, bases: int, threads: int | None = None) -> tuple[int, ...]:
         """As `run`; the nanoseconds that each step took."""
         context = self._context(threads or self.threads)
         spent = (ctypes.c_int64 * max(steps.count, 1))()
         times = ctypes.addressof(spent)
-        failed = self._native_run_timed(*steps.native, bases, context.address, times)
+        failed = self._native_run_timed(steps.address, steps.count, bases, context.address, times)
         if failed:
             raise _no_scratch(failed, steps)
         return tuple(spent)[: steps.count]
@@ -171,8 +171,8 @@ class _Runtime:
 
     start: Callable[[int], int]
     stop: Callable[[int], None]
-    run: Callable[[Word, Word, Word, Word], int]
-    run_timed: Callable[[Word, Word, Word, Word, Word], int]
+    run_steps: int
+    run_timed: Callable[[int, int, int, int, int], int]
     free: Callable[[int], None]
     scratch: int
 
@@ -184,12 +184,11 @@ def _runtime() -> _Runtime:
     word = ctypes.c_int64
     starts = ctypes.CFUNCTYPE(word, word)
     stops = ctypes.CFUNCTYPE(None, word)
-    runs = ctypes.CFUNCTYPE(word, word, word, word, word)
     runs_timed = ctypes.CFUNCTYPE(word, word, word, word, word, word)
     return _Runtime(
         starts(code["pool_start"]),
         stops(code["pool_stop"]),
-        runs(code["run_steps"]),
+        code["run_steps"],
         runs_timed(code["run_steps_timed"]),
         stops(code["context_free"]),
         code["scratch"],

@@ -46,19 +46,20 @@ class Program:
 
 
 def program_key(
-    traced: Graph, donate: Mapping[int, int], isa: Isa, schedules: str = ""
+    traced: Graph, donate: Mapping[int, int], isa: Isa, schedules: str = "", fast: bool = False
 ) -> str | None:
     """The hash of all that a program depends on; None where the sources cannot be vouched for.
 
-    `schedules` is the state of what `tune` found.
+    `schedules` is the state of what `tune` found, `fast` whether rounding may change.
     """
     compiler = compiler_hash()
     if compiler is None:
         return None
     # The tasks of a kernel depend on cores and caches; NumPy folds constants.
     machine = usable_cores(), cache_bytes(2)
-    facts = (compiler, sys.version, np.__version__, machine, sorted(donate.items()), schedules)
-    return cache_key(f"program\n{facts}\n{print_graph(traced)}", isa)
+    facts = (compiler, sys.version, np.__version__, machine, schedules, fast)
+    text = f"program\n{facts}\n{sorted(donate.items())}\n{print_graph(traced)}"
+    return cache_key(text, isa)
 
 
 def written(program: Program) -> bytes:

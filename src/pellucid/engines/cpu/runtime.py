@@ -15,7 +15,7 @@ from typing import Any
 from pellucid.engines.base import Launches, MemoryNeed, Storage, layout
 from pellucid.engines.cpu.pool import Step, Steps, pool
 from pellucid.engines.cpu.program import Program
-from pellucid.engines.cpu.storage import allocate, block_bytes
+from pellucid.engines.cpu.storage import allocate, allocate_for_long, block_bytes
 from pellucid.engines.llvm.jit import Code
 from pellucid.engines.loops.blocks import Blocked
 from pellucid.engines.loops.ir import Kernel
@@ -57,8 +57,7 @@ class CpuFrame:
 
     def __init__(self, slots: int, arena: Storage | None) -> None:
         self.table = (ctypes.c_int64 * slots)()
-        # Ready for the native call: ctypes would convert an int each time.
-        self.address = ctypes.c_int64(ctypes.addressof(self.table))
+        self.address = ctypes.addressof(self.table)
         self.arena = arena
 
 
@@ -159,7 +158,7 @@ class CpuExecutable:
 
     def _new_frame(self) -> CpuFrame:
         first = len(self.inputs) + len(self.outputs)
-        arena = allocate(self.program.arena_bytes) if self.program.arena_bytes else None
+        arena = allocate_for_long(self.program.arena_bytes) if self.program.arena_bytes else None
         frame = CpuFrame(first + 1 + len(self._constants), arena)
         frame.table[first] = arena.address if arena is not None else 0
         for number, constant in enumerate(self._constants):

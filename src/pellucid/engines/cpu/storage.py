@@ -1,19 +1,23 @@
 """Where does the CPU engine's memory come from? From freed blocks of the same size, else anew.
 
 Results come and go at each step with the same sizes, so a block that was let go of is kept for the
-next request of its size; asking the operating system each time would cost page faults. How many
+next request of its size; asking the operating system each time would cost page faults. The objects
+of small blocks are kept whole: `Ring` gives out again what nobody else holds. How many
 bytes are held, `live_bytes`, and were at most, `metered`, follows from the blocks that there are
 and those that are free: giving and taking back need not count.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from sys import getrefcount
+from typing import Any, Final
 
 import numpy as np
 
@@ -26,6 +30,12 @@ SMALL: Final = 4096
 """Up to this many bytes a block is small: of each size so many are kept, without counting bytes."""
 KEPT_SMALL: Final = 256
 
+MUCH: Final = 1 << 20
+"""Bytes of a lasting block before which it is worth it to give free ones back."""
+
+LOOKED_AT: Final = 4
+"""So many blocks of a ring are looked at before another one is made."""
+
 assert ALIGNMENT == 64, "small sizes are rounded up by a mask"
 
 
@@ -36,8 +46,65 @@ class Meter:
     peak: int
 
 
+# The C library keeps what it gets back between blocks in use, unless it is told (glibc only).
+trim_heap: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+
+class Ring:
+    """Small blocks of one size, which it holds for good; who takes one holds it, too.
+
+    So nothing is done when a block is let go of, and a block is free while only the ring holds it.
+    A thread that looks at a block holds it meanwhile, so that two never take the same one.
+    """
+
+    __slots__ = ("_at", "_blocks", "_pool", "_size")
+
+    def __init__(self, pool: BlockPool, size: int) -> None:
+        self._pool, self._size, self._at = pool, size, 0
+        self._blocks = [self._made()]
+
+    def take(self) -> Storage:
+        """A block that nobody holds."""
+        block = self._blocks[self._at]
+        # The ring, the name here and the call of getrefcount hold it.
+        if getrefcount(block) != 3:
+            block = self._another()
+        if self._pool.meters:
+            self._pool.read_meters()
+        return block
+
+    @property
+    def free_blocks(self) -> int:
+        """How many of its blocks nobody holds."""
+        return sum(getrefcount(block) == 3 for block in self._blocks)
+
+    def _another(self) -> Storage:
+        blocks = self._blocks
+        for _ in range(LOOKED_AT):
+            # Another thread may move the place: it is read once.
+            self._at = at = (self._at + 1) % len(blocks)
+            block = blocks[at]
+            if getrefcount(block) == 3:
+                return block
+        if len(blocks) >= KEPT_SMALL:
+            return self._pool.block(self._size)
+        self._at = len(blocks)
+        block = self._made()
+        blocks.append(block)
+        return block
+
+    def _made(self) -> Storage:
+        memory = self._pool.memory(self._size)
+        block = Storage(memory.ctypes.data + -memory.ctypes.data % ALIGNMENT, self._size, memory)
+        block.kept = 1
+        return block
+
+
 class BlockPool:
-    """Freed blocks by size. Those of small blocks are popped and appended to, without a lock."""
+    """Freed blocks by size. Those of small blocks are popped and appended to, without a lock.
+
+    Small ones are in `rings`; only those that a ring has no room for come and go.
+    """
 
     # Its own names for these: when the program ends, those of the module go before the last blocks.
     small, kept_small = SMALL, KEPT_SMALL
@@ -49,24 +116,62 @@ class BlockPool:
         self.made = 0
         self.meters: list[Meter] = []
         self.free: dict[int, list[tuple[int, object]]] = {}
+        self.rings: dict[int, Ring] = {}
         # A collection of garbage may free a block while this very thread holds the lock.
         self._lock = threading.RLock()
 
     def allocate(self, nbytes: int) -> Storage:
         """A block of at least this many bytes, aligned; raises MemoryError."""
-        size = (nbytes + 63) & -64 if 0 < nbytes <= SMALL else block_bytes(nbytes)
+        if nbytes <= SMALL:
+            return self.ring(nbytes).take()
+        block = self.block(block_bytes(nbytes))
+        if self.meters:
+            self.read_meters()
+        return block
+
+    def ring(self, nbytes: int) -> Ring:
+        """The blocks for requests of so many bytes, which are few."""
+        size = (nbytes + 63) & -64 or ALIGNMENT
+        found = self.rings.get(size)
+        # setdefault: two threads that meet here must get one object.
+        return self.rings.setdefault(size, Ring(self, size)) if found is None else found
+
+    def block(self, size: int) -> Storage:
+        """A block that comes back when it is let go of."""
         try:
             address, owner = self.free[size].pop()
         except (KeyError, IndexError):
-            block = self._fresh(size)
-        else:
-            if size > SMALL:
+            memory = self.memory(size)
+            start = memory.ctypes.data
+            return Block(start + -start % ALIGNMENT, size, memory)
+        if size > SMALL:
+            with self._lock:
+                self.kept -= size
+        return Block(address, size, owner)
+
+    def allocate_for_long(self, nbytes: int) -> Storage:
+        """As `allocate`; where much is to be made, what lies free goes back to the system first.
+
+        A compiled program begins with it, which seldom needs the sizes that were needed before.
+        """
+        if nbytes >= MUCH and not self.free.get(block_bytes(nbytes)):
+            self.release()
+        return self.allocate(nbytes)
+
+    def release(self) -> None:
+        """Give the large blocks that lie free back to the operating system."""
+        for size, blocks in list(self.free.items()):
+            while size > SMALL:
+                # Another thread may take the last one.
+                try:
+                    blocks.pop()
+                except IndexError:
+                    break
                 with self._lock:
                     self.kept -= size
-            block = Block(address, size, owner)
-        if self.meters:
-            self._read_meters()
-        return block
+                    self.made -= size
+        if trim_heap is not None:
+            trim_heap(0)
 
     def take_back(self, size: int, address: int, owner: object) -> None:
         """Keep a block for the next request of its size, as long as there is room."""
@@ -88,23 +193,25 @@ class BlockPool:
     @property
     def live_bytes(self) -> int:
         """The bytes of the blocks that somebody holds; right while no other thread is at work."""
-        return self.made - sum(size * len(blocks) for size, blocks in list(self.free.items()))
+        free = sum(size * len(blocks) for size, blocks in list(self.free.items()))
+        return self.made - free - sum(s * ring.free_blocks for s, ring in list(self.rings.items()))
 
     def renew_after_fork(self) -> None:
         """In a forked child: whoever held the lock is not here any more."""
         self._lock = threading.RLock()
 
-    def _fresh(self, size: int) -> Storage:
+    def memory(self, size: int) -> np.ndarray[Any, Any]:
+        """New memory in which a block of this size fits, aligned."""
         try:
             memory = np.empty(size + ALIGNMENT, np.uint8)
         except MemoryError:
             raise MemoryError(f"no memory for {size} bytes") from None
         with self._lock:
             self.made += size
-        start = memory.ctypes.data
-        return Block(start + -start % ALIGNMENT, size, memory)
+        return memory
 
-    def _read_meters(self) -> None:
+    def read_meters(self) -> None:
+        """Let the running measurements see what is held now."""
         live = self.live_bytes
         for meter in self.meters:
             meter.peak = max(meter.peak, live)
@@ -129,6 +236,14 @@ def block_bytes(nbytes: int) -> int:
 
 _pool = BlockPool()
 allocate = _pool.allocate
+allocate_for_long = _pool.allocate_for_long
+
+
+def allocator(nbytes: int) -> Callable[[], Storage]:
+    """What `allocate` does for so many bytes, quicker where it is asked for again and again."""
+    return _pool.ring(nbytes).take if nbytes <= SMALL else partial(allocate, nbytes)
+
+
 os.register_at_fork(after_in_child=_pool.renew_after_fork)
 
 

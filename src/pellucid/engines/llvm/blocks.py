@@ -10,7 +10,7 @@ from __future__ import annotations
 from pellucid.engines.llvm.contract import define_contraction
 from pellucid.engines.llvm.elementwise import register_type
 from pellucid.engines.llvm.loop import PARAMETERS, define_loops
-from pellucid.engines.llvm.product import take_scratch
+from pellucid.engines.llvm.scratch import take_scratch
 from pellucid.engines.llvm.sizes import Number, add, greatest, least, mul, value
 from pellucid.engines.llvm.tables import unravelled
 from pellucid.engines.llvm.text import Function, Module

@@ -13,7 +13,8 @@ from typing import cast
 from pellucid.core.dtype import DType
 from pellucid.engines.llvm.elementwise import memory_type, register_type
 from pellucid.engines.llvm.loop import emit
-from pellucid.engines.llvm.product import Place, define_product
+from pellucid.engines.llvm.product import define_product
+from pellucid.engines.llvm.product_results import Place
 from pellucid.engines.llvm.scope import Scope, Vector
 from pellucid.engines.llvm.sizes import Number
 from pellucid.engines.llvm.tables import unravelled

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pellucid.engines.llvm import sizes
-from pellucid.engines.llvm.product import take_scratch
 from pellucid.engines.llvm.reduce import emit_reduce
 from pellucid.engines.llvm.scope import Scope, Vector, prefix
+from pellucid.engines.llvm.scratch import take_scratch
 from pellucid.engines.llvm.sizes import Number
 from pellucid.engines.llvm.sort import emit_sort
 from pellucid.engines.llvm.text import Function, Module

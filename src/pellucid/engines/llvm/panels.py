@@ -346,23 +346,27 @@ def _chain(f: Function, tile: Tile) -> tuple[Value, ...]:
 
 def _turned_chain(f: Function, tile: Tile) -> tuple[Value, ...]:
     # The same chain for one row: small squares of rhs are turned in registers, k by k.
-    lhs, rhs, _, depth, _, count, _, along_stride, step = f.parameters
+    lhs, rhs, _, depth, _, count, _, along_stride, across = f.parameters
     along = along_stride if tile.along is None else tile.along
     last, inner = f.sub(count, 1), min(tile.lanes, 128 // tile.scalar.bits)
     numbers = [least(f, constant(I64, column), last) for column in range(tile.columns)]
-    columns = [f.gep(rhs, mul(f, number, step), tile.scalar) for number in numbers]
-    square = f.and_(depth, -inner)
+    columns = [f.gep(rhs, mul(f, number, across), tile.scalar) for number in numbers]
+    # Lines of 64 bytes are read whole, for columns a power of two apart drive each other out.
+    line, square = 512 // tile.scalar.bits, f.and_(depth, -inner)
     accs = [constant(tile.scalar.with_lanes(tile.lanes), 0)] * tile.vectors
-    for first, end, width in ((constant(I64, 0), square, inner), (square, depth, 1)):
+    whole, begin = f.and_(depth, -line), constant(I64, 0)
+    for first, end, width in ((begin, whole, line), (whole, square, inner), (square, depth, 1)):
         with f.loop(first, end, width, accs=accs, name="k", unroll=1) as k:
-            factors = [
-                f.load(tile.scalar, f.gep(lhs, mul(f, add(f, k.index, at), along), tile.scalar))
-                for at in range(width)
-            ]
-            sums: list[Value] = []
-            for v, acc in enumerate(k.accs):
-                mine = columns[v * tile.lanes : (v + 1) * tile.lanes]
-                sums.append(_turned_steps(f, tile, mine, k.index, factors, acc))
+            sums = list(k.accs)
+            for start in range(0, width, min(width, inner)):
+                at = f.add(k.index, start)
+                factors = [
+                    f.load(tile.scalar, f.gep(lhs, mul(f, add(f, at, step), along), tile.scalar))
+                    for step in range(min(width, inner))
+                ]
+                for v, acc in enumerate(sums):
+                    mine = columns[v * tile.lanes : (v + 1) * tile.lanes]
+                    sums[v] = _turned_steps(f, tile, mine, at, factors, acc)
             k.next(*sums)
         accs = list(k.results)
     return tuple(accs)

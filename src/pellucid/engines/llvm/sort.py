@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pellucid.core.dtype import DType, bool_, float64
 from pellucid.engines.llvm import sizes
-from pellucid.engines.llvm.product import take_scratch
 from pellucid.engines.llvm.scope import Scope
+from pellucid.engines.llvm.scratch import take_scratch
 from pellucid.engines.llvm.sizes import Number
 from pellucid.engines.llvm.text import Function
 from pellucid.engines.llvm.types import I32, I64, Value

@@ -169,7 +169,7 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
     tables = spec.tables is not None
     turned = _turns_rhs(spec) and not tables
     pack_rhs = _packs_rhs(spec) and not turned
-    rows, vectors = _register_tile(spec, isa, lanes, pack_rhs or turned)
+    rows, vectors = (1, 1) if turned else _register_tile(spec, isa, lanes, pack_rhs)
     pack_lhs = not tables and _packs_lhs(spec, rows, vectors * lanes)
     if not (pack_lhs or tables) and rows > 8 and _collides(spec):
         rows, vectors = _low_tile(spec, isa, rows, vectors)
@@ -360,7 +360,8 @@ _FEW_VECTORS = 9
 
 def _ahead(spec: ProductSpec, tiling: Tiling) -> int:
     """How many k's ahead rhs is fetched: further where each lies in a page of its own."""
-    if spec.m != 1 or tiling.pack_rhs or tiling.turned or tiling.tables or tiling.lanes == 1:
+    few = isinstance(spec.m, int) and spec.m <= _ONE_TILE
+    if not few or tiling.pack_rhs or tiling.turned or tiling.tables or tiling.lanes == 1:
         return 0
     step = spec.rhs.first * spec.dtype.bytes if isinstance(spec.rhs.first, int) else _PAGE
     return 16 if step <= _PAGE else 32
@@ -396,13 +397,23 @@ def _packs_rhs(spec: ProductSpec) -> bool:
         return False
     # A panel of a long row is a few cache lines in each page: packing gathers them, which pays once
     # a panel is used by many tiles of rows.
-    few = isinstance(spec.m, int) and spec.m <= _FEW_ROWS
+    few = isinstance(spec.m, int) and spec.m <= (_FEW_ROWS if _is_near(spec) else _ONE_TILE)
     row = spec.rhs.first * spec.dtype.bytes if isinstance(spec.rhs.first, int) else _SHORT_ROW + 1
     return spec.rhs.second != 1 or not (few or row <= _SHORT_ROW)
 
 
-_FEW_ROWS = 512
+def _is_near(spec: ProductSpec) -> bool:
+    """Whether rhs may be in the last cache, or is not known to be larger."""
+    if not (isinstance(spec.k, int) and isinstance(spec.n, int)):
+        return True
+    return 2 * spec.k * spec.n * spec.dtype.bytes < cache_bytes(3)
+
+
+_FEW_ROWS = 96
 """Rows of lhs up to which panels of rhs are read where they lie, however long its rows are."""
+
+_ONE_TILE = 8
+"""The same where rhs comes from memory: rows that a single tile takes."""
 
 _SHORT_ROW = 2048
 """Bytes from one k of rhs to the next up to which its panels are read where they lie."""

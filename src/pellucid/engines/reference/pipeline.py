@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ class ReferenceLaunch:
         (type,) = op.result_types(tuple(operand.type for operand in operands), attrs)
         self.result = layout(type)
 
-    def __call__(self, *addresses: int) -> None:
+    def run(self, *addresses: int) -> None:
         """Read the operands, compute, write the result."""
         arrays = [array_at(a, o) for a, o in zip(addresses, self.operands, strict=False)]
         (result,) = self.op.evaluate(*arrays, **self.attrs)
@@ -92,6 +93,10 @@ class ReferenceEngine:
         block = np.empty(nbytes + ALIGNMENT, np.uint8)
         return Storage(block.ctypes.data + -block.ctypes.data % ALIGNMENT, nbytes, block)
 
+    def allocator(self, nbytes: int) -> Callable[[], Storage]:
+        """As `allocate`, for one size."""
+        return partial(self.allocate, nbytes)
+
     def launcher(
         self, op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...]
     ) -> ReferenceLaunch:
@@ -102,11 +107,15 @@ class ReferenceEngine:
         """Nothing is compiled; the graph is kept."""
         return ReferenceExecutable(graph)
 
-    def build(self, traced: Graph, donate: Mapping[int, int]) -> ReferenceExecutable:
+    def build(
+        self, traced: Graph, donate: Mapping[int, int], fast: bool = False
+    ) -> ReferenceExecutable:
         """The graph after the passes, kept."""
-        return self.compile(optimize(traced), donate)
+        return self.compile(optimize(traced, fast), donate)
 
-    def tune(self, traced: Graph, donate: Mapping[int, int], seconds: float) -> Tuned:
+    def tune(
+        self, traced: Graph, donate: Mapping[int, int], seconds: float, fast: bool = False
+    ) -> Tuned:
         """NumPy computes op by op: there are no schedules. Raises DeviceError."""
         raise _not_here("tune: the engine 'reference' has no schedules")
 

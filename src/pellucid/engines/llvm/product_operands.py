@@ -1,0 +1,132 @@
+"""How does a tile find its operands? Packed into panels of scratch memory, or where they lie.
+
+What does not lie well in memory is copied for each chunk of k: a block of lhs once for all panels
+of columns, a panel of rhs once for all tiles of the block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pellucid.engines.llvm.folded import FoldedOperand, define_folded_packing
+from pellucid.engines.llvm.panels import Operand, define_packing
+from pellucid.engines.llvm.product_plan import Part, Plan
+from pellucid.engines.llvm.sizes import Number, add, greatest, least, mul, quotient, sub, value
+from pellucid.engines.llvm.text import Function, Module
+from pellucid.engines.llvm.tiling import Size, lhs_width
+from pellucid.engines.llvm.types import VOID, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of a panel: the first, where they can be read, the step on, how many exist.
+
+    The step leads to the next k, or to the next column where the tile turns them itself.
+    """
+
+    first: Number
+    at: Value
+    step: Number
+    count: Number
+
+
+@dataclass(frozen=True, slots=True)
+class Operands:
+    """Packs operands, and says where a tile reads them."""
+
+    f: Function
+    plan: Plan
+
+    def pack_block(self, part: Part) -> None:
+        """Pack the rows of a block's tiles."""
+        # Rows that are neighbours in memory share cache lines from panel to panel: a few k's of all
+        # panels after each other, or lines a power of two apart would drive each other out.
+        f = self.f
+        step = 8 if self.plan.lhs.first == 1 else greatest(f, part.depth, 1)
+        with f.loop(0, part.depth, step, name="slice", unroll=1) as start:
+            depth = least(f, sub(f, part.depth, start.index), step)
+            with f.loop(*part.tiles, name="packed", unroll=1) as tile:
+                self._pack_lhs(part, tile.index, start.index, depth)
+
+    def _pack_lhs(self, part: Part, tile: Value, start: Value, depth: Number) -> None:
+        # The panel may hold some of the next tile's rows too: whole vectors are copied.
+        f, plan = self.f, self.plan
+        row, tiling = plan.first_row(tile), plan.tiling
+        source = plan.lhs.at(f, part.batch, row, add(f, part.k, start))
+        panel = self.lhs_panel(part, tile)
+        element = quotient(f, start, tiling.fold)
+        place = f.gep(panel, mul(f, element, lhs_width(tiling)), plan.scalar)
+        self._call_packing("lhs", source, place, depth, sub(f, plan.m, row))
+
+    def lhs_panel(self, part: Part, tile: Value) -> Value:
+        """Where a tile's rows are packed."""
+        f, plan = self.f, self.plan
+        at = sub(f, tile, part.tiles[0])
+        panel = mul(f, at, mul(f, plan.panel_depth, lhs_width(plan.tiling)))
+        return f.gep(plan.lhs_panels, panel, plan.scalar)
+
+    def columns(self, part: Part, n: Number) -> Columns:
+        """The columns from n on, packed if need be."""
+        f, plan, columns = self.f, self.plan, self.plan.tiling.columns
+        source = plan.rhs.at(f, part.batch, part.k, n)
+        count = sub(f, plan.n, n)
+        if plan.tiling.turned:
+            return Columns(n, source, plan.rhs.second, count)
+        if plan.tiling.pack_rhs:
+            self._call_packing("rhs", source, plan.rhs_panel, part.depth, count)
+            return Columns(n, plan.rhs_panel, columns, count)
+        if plan.tiling.beside or divides(columns, plan.spec.n):
+            return Columns(n, source, plan.rhs.first, count)
+        whole = f.icmp("sge", value(count), columns)
+        with f.when(f.not_(whole), name="edge"):
+            self._call_packing("rhs", source, plan.rhs_panel, part.depth, count)
+        step = f.select(whole, value(plan.rhs.first), columns)
+        return Columns(n, f.select(whole, source, plan.rhs_panel), step, count)
+
+    def _call_packing(
+        self, which: str, source: Value, panel: Value, depth: Number, count: Number
+    ) -> None:
+        strides = (self.plan.lhs.first, self.plan.lhs.second)
+        if which == "rhs":
+            strides = (self.plan.rhs.second, self.plan.rhs.first)
+        numbers = [value(number) for number in (depth, count, *strides)]
+        self.f.call(f"{self.f.name}.pack_{which}", VOID, (source, panel, *numbers))
+
+    def define(self, module: Module) -> None:
+        """Define the functions that pack."""
+        spec, tiling = self.plan.spec, self.plan.tiling
+        if tiling.pack_lhs:
+            strides = static(spec.lhs.first), static(spec.lhs.second)
+            self._define_packing(module, "lhs", *strides, False, lhs_width(tiling))
+        whole = divides(tiling.columns, spec.n)
+        if tiling.pack_rhs or not (whole or tiling.turned or tiling.beside):
+            strides = static(spec.rhs.second), static(spec.rhs.first)
+            self._define_packing(module, "rhs", *strides, whole, tiling.columns)
+
+    def _define_packing(
+        self,
+        module: Module,
+        which: str,
+        across: int | None,
+        along: int | None,
+        whole: bool,
+        width: int,
+    ) -> None:
+        spec, tiling, name = self.plan.spec, self.plan.tiling, f"{self.f.name}.pack_{which}"
+        if tiling.fold == 1:
+            operand = Operand(spec.dtype, across, along, whole, divides(4, spec.k))
+            define_packing(module, name, operand, width)
+            return
+        raised, summed = (tiling.offset and which == side for side in ("lhs", "rhs"))
+        folded = FoldedOperand(spec.dtype, across, along, tiling.fold, raised, summed)
+        define_folded_packing(module, name, folded, width)
+
+
+def static(size: Size) -> int | None:
+    """A size known now, or None."""
+    return size if isinstance(size, int) else None
+
+
+def divides(part: int, size: Size) -> bool:
+    """Whether a size is known to be a multiple of `part`."""
+    return isinstance(size, int) and size % part == 0
