@@ -295,3 +295,18 @@ def test_large_values_stand_in_memory_as_bfloat16() -> None:
     step(x, y)
     wide, narrow = (pe.jit(step, precision=p).memory(x, y) for p in ("float32", "bf16"))
     assert narrow.arena < 0.6 * wide.arena
+
+
+def test_weights_that_stay_the_same_are_rounded_once() -> None:
+    layer = nn.Dense(5)
+    layer(X)
+    assert layer.kernel is not None
+    answer = pe.jit(layer, precision="bf16")
+    rounded = 2 * layer.kernel.size
+    assert rounded <= answer.memory(X).constants < rounded + 64
+    first = answer(X)
+    layer.kernel.assign(layer.kernel * 2.0)
+    with pe.precision("bf16"):
+        wanted = layer(X)
+    assert_same_bits(answer(X), wanted)
+    assert (np.asarray(first) != np.asarray(wanted)).any()

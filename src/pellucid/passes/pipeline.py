@@ -16,7 +16,7 @@ from pellucid.passes.divide_by_numbers import divide_by_numbers
 from pellucid.passes.fast import FastPass, Rewrite, merged, went
 from pellucid.passes.fold import fold
 from pellucid.passes.fuse import fuse
-from pellucid.passes.precision import is_unrounded, precision
+from pellucid.passes.precision import with_casts
 from pellucid.passes.simplify import simplify
 
 ROUNDS = 8
@@ -58,8 +58,7 @@ def clean(graph: Graph) -> Graph:
     # A gradient graph brings much that nobody asked for: drop it before the others look at it.
     graph = dce(graph)
     # Casts are what the laws, merging and fusing know; of a precision they know nothing.
-    if any(map(is_unrounded, graph.nodes)):
-        graph = precision(graph)
+    graph = with_casts(graph)
     for _ in range(ROUNDS):
         before = graph
         # Laws first: they bring constants together, which folding then computes.

@@ -30,8 +30,13 @@ def precision(graph: Graph) -> Graph:
     return rewrite_nodes(graph, _cast_operands)
 
 
+def with_casts(graph: Graph) -> Graph:
+    """The graph after the pass, which does not take place where there is nothing for it."""
+    return precision(graph) if any(map(_is_unrounded, graph.nodes)) else graph
+
+
 def _cast_operands(node: Node, operands: tuple[Value, ...]) -> Sequence[Value] | None:
-    if not is_unrounded(node):
+    if not _is_unrounded(node):
         return None
     op, attrs = lookup(node.op.name), dict(node.attrs)
     narrow: DType = attrs["precision"]
@@ -39,7 +44,7 @@ def _cast_operands(node: Node, operands: tuple[Value, ...]) -> Sequence[Value] |
     return op.many(*read, **unread(op, attrs))
 
 
-def is_unrounded(node: Node) -> bool:
+def _is_unrounded(node: Node) -> bool:
     """Whether a node is to read its operands otherwise than they are."""
     attrs = dict(node.attrs)
     return "precision" in attrs and any(x.dtype is float32 for x in node.operands)

@@ -18,6 +18,7 @@ from pellucid.ir.record import add_stage, unheard
 from pellucid.ir.text import print_graph
 from pellucid.passes.fast import Rewrite, merged
 from pellucid.passes.pipeline import clean, hasten
+from pellucid.passes.precision import with_casts
 from pellucid.passes.steady import Split, split_steady
 from pellucid.tensor.binding import Binding
 from pellucid.tensor.cell import Cell, clock
@@ -125,9 +126,11 @@ class Program:
 
 def build_program(engine: Engine, binding: Binding, fast: bool = False) -> Program:
     """The program of a traced function, made by an engine; its rounding may change if `fast`."""
-    split = split_steady(binding.graph, steady_inputs(binding))
+    # First of all: weights that are rounded are rounded once.
+    graph = with_casts(binding.graph)
+    split = split_steady(graph, steady_inputs(binding))
     if split is None:
-        executable = engine.build(binding.graph, binding.donate, fast)
+        executable = engine.build(graph, binding.donate, fast)
         return Program(binding.graph, executable, None, fast)
     add_stage("steady", lambda: _text(split), "passes/steady", 0.0)
     with unheard():

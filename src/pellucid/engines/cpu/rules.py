@@ -49,7 +49,6 @@ from pellucid.ir.graph import Graph, Node, Value
 from pellucid.ops.define import REGISTRY, lookup
 from pellucid.ops.movement import full, inverse, transpose
 from pellucid.ops.windows import Phase
-from pellucid.passes.precision import is_unrounded
 
 ENGINE: Final = "cpu"
 
@@ -132,7 +131,6 @@ def realise_graph(graph: Graph, isa: Isa, source: Source | None = None) -> Reali
         if not is_supported(node.op.name):
             why = UNSUPPORTED.get(node.op.name, "it has no rule for it")
             raise unsupported(ENGINE, node.op.name, why, node.source or source)
-        assert not is_unrounded(node), "the pass `precision` made casts of it"
     if not all(prod(sizes_of(value)) for value in graph.outputs):
         return Realisation(())
     return _realised(graph, isa)
