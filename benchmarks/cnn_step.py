@@ -16,7 +16,14 @@ import numpy as np
 
 import pellucid as pe
 from benchmarks.case import Call, Case, Work
-from benchmarks.peers import jax_cross_entropy, jax_momentum, jax_step, torch_step
+from benchmarks.peers import (
+    jax_cross_entropy,
+    jax_step,
+    mlx_cross_entropy,
+    mlx_step,
+    momentum_update,
+    torch_step,
+)
 from pellucid import nn, optim
 
 
@@ -65,6 +72,7 @@ def cases(tiny: bool) -> tuple[Case, ...]:
                 # Channels first, torch 2.13 compiles gradients of the convolutions that are wrong.
                 "torch.compile": lambda: in_torch(s, channels_last=True, compiled=True),
                 "jax.jit": lambda: in_jax(s),
+                "mlx": lambda: in_mlx(s),
             },
             checks=5,
             model=True,
@@ -154,4 +162,25 @@ def in_jax(s: Sizes) -> Call:
         x = jax.nn.relu(x.reshape(len(x), -1) @ parameters[2][0] + parameters[2][1])
         return jax_cross_entropy(x @ parameters[3][0] + parameters[3][1], y)
 
-    return jax_step(loss_of, jax_momentum(RATE, MOMENTUM), 1, *problem(s))
+    return jax_step(loss_of, momentum_update(RATE, MOMENTUM), 1, *problem(s))
+
+
+def in_mlx(s: Sizes) -> Call:
+    import mlx.core as mx
+
+    weights, images, labels = problem(s)
+    named = {
+        f"{kind}{number}": one.transpose(3, 0, 1, 2) if one.ndim == 4 else one
+        for number, pair in enumerate(weights)
+        for kind, one in zip(("kernel", "bias"), pair, strict=True)
+    }
+
+    def loss_of(held: Any, x: Any, y: Any) -> Any:
+        for number in (0, 1):
+            x = mx.conv2d(x, held[f"kernel{number}"]) + held[f"bias{number}"]
+            x = mx.maximum(x, 0)
+        x = x.reshape(s.batch, s.pooled, 2, s.pooled, 2, -1).max((2, 4)).reshape(s.batch, -1)
+        x = mx.maximum(x @ held["kernel2"] + held["bias2"], 0)
+        return mlx_cross_entropy(x @ held["kernel3"] + held["bias3"], y)
+
+    return mlx_step(loss_of, momentum_update(RATE, MOMENTUM), 1, named, images, labels)

@@ -1,7 +1,8 @@
 """How fast are convolutions, forward, to their weights and to their operand?
 
-Those of a small CNN on 28x28 images, of ResNets, and depthwise ones of MobileNets. pellucid and jax
-have channels last, and torch is given them so.
+Those of a small CNN on 28x28 images, of ResNets, in groups as in ResNeXt, dilated as in
+segmentation, and depthwise ones of MobileNets. Transposed ones are the way to the operand of
+strided ones. pellucid and jax have channels last, and torch is given them so.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Layer:
     stride: int = 1
     padding: int = 1
     groups: int = 1
+    dilation: int = 1
 
 
 LAYERS = (
@@ -44,6 +46,10 @@ LAYERS = (
     Layer("3x3 14 256>256", 8, 14, 256, 256),
     Layer("3x3 7 512>512", 8, 7, 512, 512),
     Layer("1x1 14 512>512", 8, 14, 512, 512, window=1, padding=0),
+    Layer("3x3 dilated 28 128>128", 4, 28, 128, 128, padding=2, dilation=2),
+    Layer("4x4/2 28 64>128", 8, 28, 64, 128, window=4, stride=2),
+    Layer("32 groups 56 128>128", 4, 56, 128, 128, groups=32),
+    Layer("32 groups 14 512>512", 4, 14, 512, 512, groups=32),
     Layer("depthwise 112 32", 8, 112, 32, 32, groups=32),
     Layer("depthwise/2 112 64", 8, 112, 64, 64, stride=2, groups=64),
     Layer("depthwise 56 128", 8, 56, 128, 128, groups=128),
@@ -52,6 +58,7 @@ LAYERS = (
 SMALL = (
     Layer("3x3/2 5 2>4", 1, 5, 2, 4, stride=2),
     Layer("depthwise 4 3", 1, 4, 3, 3, groups=3),
+    Layer("2 groups, dilated 6 4>6", 1, 6, 4, 6, padding=2, groups=2, dilation=2),
 )
 PARTS = ("forward", "to weights", "to operand")
 
@@ -81,7 +88,8 @@ def case_of(layer: Layer, part: str) -> Case:
 def operands(layer: Layer) -> tuple[np.ndarray, ...]:
     """Images, kernel and what comes back, with channels last."""
     rng = np.random.default_rng(0)
-    side = (layer.size + 2 * layer.padding - layer.window) // layer.stride + 1
+    reach = layer.dilation * (layer.window - 1) + 1
+    side = (layer.size + 2 * layer.padding - reach) // layer.stride + 1
     shapes = (
         (layer.batch, layer.size, layer.size, layer.channels),
         (layer.window, layer.window, layer.channels // layer.groups, layer.features),
@@ -106,7 +114,7 @@ def three_ways(part: str, convolve: Callable[..., Any], vjp: Callable[..., Any])
 def in_pellucid(layer: Layer, part: str) -> Work:
     def convolve(x: Any, kernel: Any) -> Any:
         how = {"strides": layer.stride, "padding": layer.padding, "groups": layer.groups}
-        return functional.conv(x, kernel, **how)
+        return functional.conv(x, kernel, dilation=layer.dilation, **how)
 
     function = three_ways(part, convolve, pe.vjp)
     return Work(pe.jit(function), tuple(map(pe.asarray, operands(layer))))
@@ -118,11 +126,12 @@ def in_torch(layer: Layer, part: str) -> Call:
     torch.set_num_threads(cores())
     x, kernel, g = torch_operands(layer)
     step, pad = [layer.stride] * 2, [layer.padding] * 2
-    how = (None, step, pad, [1, 1], False, [0, 0], layer.groups)
+    apart = [layer.dilation] * 2
+    how = (None, step, pad, apart, False, [0, 0], layer.groups)
     back = torch.ops.aten.convolution_backward
 
     def forward() -> Any:
-        found = torch.nn.functional.conv2d(x, kernel, None, step, pad, groups=layer.groups)
+        found = torch.nn.functional.conv2d(x, kernel, None, step, pad, apart, layer.groups)
         return [found.permute(0, 2, 3, 1)]
 
     def to_weights() -> Any:
@@ -151,7 +160,7 @@ def in_onnx(layer: Layer) -> Call:
 
     def convolve(x: Any) -> Any:
         how = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
-        return torch.nn.functional.conv2d(x, kernel, **how)
+        return torch.nn.functional.conv2d(x, kernel, dilation=layer.dilation, **how)
 
     call = onnx_forward(convolve, x)
     return lambda: [np.moveaxis(one, 1, -1) for one in call()]
@@ -167,6 +176,7 @@ def in_jax(layer: Layer, part: str) -> Call:
             kernel,
             (layer.stride,) * 2,
             [(layer.padding,) * 2] * 2,
+            rhs_dilation=(layer.dilation,) * 2,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=layer.groups,
         )

@@ -210,16 +210,16 @@ def in_jax(s: Sizes) -> Call:
         for number in range(s.layers):
             path = f"{number}.attention.layers"
             normed = transformers.jax_norm(held, x, f"{number}.first")
-            q, k, v = transformers.jax_dense(held, normed, f"{path}.qkv").reshape(3, s.heads, -1)
+            q, k, v = transformers.dense(held, normed, f"{path}.qkv").reshape(3, s.heads, -1)
             keys = kept[number][0].at[:, at].set(k)
             values = kept[number][1].at[:, at].set(v)
             after.append((keys, values))
             scores = jnp.einsum("hd,hcd->hc", q, keys) / math.sqrt(s.head)
             scores = jnp.where(jnp.arange(s.context) <= at, scores, -jnp.inf)
             seen = jnp.einsum("hc,hcd->hd", jax.nn.softmax(scores), values).reshape(-1)
-            x = x + transformers.jax_dense(held, seen, f"{path}.output")
+            x = x + transformers.dense(held, seen, f"{path}.output")
             x = transformers.jax_feed(held, x, f"{number}")
-        x = transformers.jax_dense(held, transformers.jax_norm(held, x, "norm"), "output")
+        x = transformers.dense(held, transformers.jax_norm(held, x, "norm"), "output")
         token = jnp.argmax(x).astype(jnp.int32)
         return (token, after), token
 

@@ -13,7 +13,14 @@ import numpy as np
 import pellucid as pe
 from benchmarks import transformers
 from benchmarks.case import Call, Case, Work
-from benchmarks.peers import jax_forward, onnx_forward, torch_forward, torch_weights
+from benchmarks.peers import (
+    jax_forward,
+    mlx_forward,
+    onnx_forward,
+    tinygrad_forward,
+    torch_forward,
+    torch_weights,
+)
 from benchmarks.transformers import Sizes
 
 FULL = Sizes(layers=6, width=384, heads=12, context=128, batch=8, words=0)
@@ -32,6 +39,8 @@ def cases(tiny: bool) -> tuple[Case, ...]:
                 "torch eager": lambda: in_torch(s),
                 "torch.compile": lambda: in_torch(s, compiled=True),
                 "jax.jit": lambda: in_jax(s),
+                "mlx": lambda: in_mlx(s),
+                "tinygrad": lambda: in_tinygrad(s),
                 "onnxruntime": lambda: in_onnx(s),
             },
             model=True,
@@ -73,3 +82,15 @@ def in_jax(s: Sizes) -> Call:
     weights, x = problem(s)
     held = transformers.joined(weights, s)
     return jax_forward(lambda w, x: transformers.jax_blocks(w, x, s, causal=False), held, x)
+
+
+def in_mlx(s: Sizes) -> Call:
+    weights, x = problem(s)
+    held = transformers.joined(weights, s)
+    return mlx_forward(lambda w, x: transformers.mlx_blocks(w, x, s, causal=False), held, x)
+
+
+def in_tinygrad(s: Sizes) -> Call:
+    weights, x = problem(s)
+    held = transformers.joined(weights, s)
+    return tinygrad_forward(lambda w, x: transformers.tinygrad_blocks(w, x, s), held, x)

@@ -14,7 +14,7 @@ import numpy as np
 
 import pellucid as pe
 from benchmarks.case import Call, Case, Work
-from benchmarks.peers import Weights, jax_adam, jax_step, torch_step
+from benchmarks.peers import Weights, adam_update, jax_adam, jax_step, mlx_step, torch_step
 from pellucid import nn, optim
 
 
@@ -44,6 +44,7 @@ def cases(tiny: bool) -> tuple[Case, ...]:
                 "torch eager": lambda: in_torch(s),
                 "torch.compile": lambda: in_torch(s, compiled=True),
                 "jax.jit": lambda: in_jax(s),
+                "mlx": lambda: in_mlx(s),
             },
             checks=5,
             model=True,
@@ -127,3 +128,20 @@ def in_jax(s: Sizes) -> Call:
         return jnp.mean((hidden - y) ** 2)
 
     return jax_step(loss_of, jax_adam(RATE), 2, *problem(s))
+
+
+def in_mlx(s: Sizes) -> Call:
+    import mlx.core as mx
+
+    def loss_of(held: Any, x: Any, y: Any) -> Any:
+        projected = x @ held["cell.kernel"] + held["cell.bias"]
+        hidden = memory = mx.zeros((s.batch, s.units))
+        for at in range(s.steps):
+            inputs = projected[:, at] + hidden @ held["cell.recurrent_kernel"]
+            gates = mx.split(inputs, 4, axis=-1)
+            entering, kept, shown = (mx.sigmoid(gates[number]) for number in (0, 1, 3))
+            memory = kept * memory + entering * mx.tanh(gates[2])
+            hidden = shown * mx.tanh(memory)
+        return mx.mean((hidden - y) ** 2)
+
+    return mlx_step(loss_of, adam_update(mx.sqrt, RATE), 2, *problem(s))

@@ -255,20 +255,34 @@ def jax_cross_entropy(logits: Any, labels: Any) -> Any:
 
 
 def jax_adam(rate: float, weight_decay: float = 0.0) -> Callable[..., tuple[Any, ...]]:
-    """Adam's update with two slots, as torch and pellucid define it; AdamW's with weight decay."""
+    """Adam's update in jax."""
     import jax.numpy as jnp
+
+    return adam_update(jnp.sqrt, rate, weight_decay)
+
+
+# Updates, for any library that computes with operators.
+
+
+def adam_update(
+    root_of: Callable[[Any], Any], rate: float, weight_decay: float = 0.0
+) -> Callable[..., tuple[Any, ...]]:
+    """Adam's update with two slots, as torch and pellucid define it; AdamW's with weight decay.
+
+    `root_of` is the library's square root.
+    """
 
     def update(p: Any, gradient: Any, mean: Any, square: Any, t: Any) -> tuple[Any, ...]:
         mean = 0.9 * mean + (1 - 0.9) * gradient
         square = 0.999 * square + (1 - 0.999) * gradient * gradient
-        root = jnp.sqrt(square) / jnp.sqrt(1 - 0.999**t)
+        root = root_of(square) / root_of(1 - 0.999**t)
         decayed = p * (1 - rate * weight_decay) if weight_decay else p
         return decayed - rate / (1 - 0.9**t) * mean / (root + 1e-8), mean, square
 
     return update
 
 
-def jax_momentum(rate: float, momentum: float) -> Callable[..., tuple[Any, ...]]:
+def momentum_update(rate: float, momentum: float) -> Callable[..., tuple[Any, ...]]:
     """The update of gradient descent with momentum, which has one slot."""
 
     def update(p: Any, gradient: Any, velocity: Any, t: Any) -> tuple[Any, ...]:
@@ -282,12 +296,12 @@ def jax_momentum(rate: float, momentum: float) -> Callable[..., tuple[Any, ...]]
 
 
 def mlx_forward(function: Callable[..., Any], *inputs: Any) -> Call:
-    """A function of mlx, compiled, of arrays."""
+    """A function of mlx, compiled, of arrays or dicts of arrays."""
     import mlx.core as mx
 
     mx.set_default_device(mx.cpu)
     compiled = mx.compile(function)
-    held = [mx.array(one) for one in inputs]
+    held = [mlx_arrays(one) for one in inputs]
 
     def call() -> Any:
         found = compiled(*held)
@@ -297,13 +311,76 @@ def mlx_forward(function: Callable[..., Any], *inputs: Any) -> Call:
     return call
 
 
+def mlx_arrays(one: Any) -> Any:
+    """An array, or a dict of arrays, as mlx's."""
+    import mlx.core as mx
+
+    if isinstance(one, Mapping):
+        return {path: mx.array(array) for path, array in one.items()}
+    return mx.array(one)
+
+
+def mlx_step(
+    loss_of: Callable[..., Any],
+    update: Callable[..., tuple[Any, ...]],
+    slots: int,
+    weights: Weights,
+    *inputs: np.ndarray,
+) -> Call:
+    """A step of mlx, compiled whole; what it is given is that of `jax_step`, the weights a dict."""
+    import mlx.core as mx
+
+    mx.set_default_device(mx.cpu)
+    gradients_of = mx.value_and_grad(loss_of)
+
+    def advance(state: Any, *x: Any) -> Any:
+        t = state[0] + 1
+        loss, gradients = gradients_of(state[1], *x)
+        updated = {
+            path: update(*(tree[path] for tree in (state[1], gradients, *state[2:])), t)
+            for path in state[1]
+        }
+        parts = ({path: new[at] for path, new in updated.items()} for at in range(1 + slots))
+        return loss, [t, *parts]
+
+    compiled = mx.compile(advance)
+    parameters = mlx_arrays(weights)
+    zeros = [{path: mx.zeros_like(p) for path, p in parameters.items()} for _ in range(slots)]
+    state = [[mx.array(0.0), parameters, *zeros]]
+    held = [mx.array(one) for one in inputs]
+
+    def step() -> float:
+        loss, state[0] = compiled(state[0], *held)
+        mx.eval(loss, state[0])
+        return float(loss.item())
+
+    return step
+
+
+def mlx_cross_entropy(logits: Any, labels: Any) -> Any:
+    """The mean of -log softmax at the labels."""
+    import mlx.core as mx
+
+    chosen = mx.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    return mx.mean(mx.logsumexp(logits, axis=-1) - chosen)
+
+
 def tinygrad_forward(function: Callable[..., Any], *inputs: np.ndarray) -> Call:
     """A function of tinygrad, compiled, of arrays."""
-    from tinygrad import Tensor, TinyJit
+    from tinygrad import TinyJit
 
     compiled = TinyJit(lambda *x: function(*x).realize())
-    held = [Tensor(one).realize() for one in inputs]
+    held = [tinygrad_tensors(one) for one in inputs]
     # The third call is the first of the compiled ones.
     for _ in range(2):
         compiled(*held)
     return lambda: compiled(*held)
+
+
+def tinygrad_tensors(one: Any) -> Any:
+    """An array, or a dict of arrays, as Tensors."""
+    from tinygrad import Tensor
+
+    if isinstance(one, Mapping):
+        return {path: tinygrad_tensors(array) for path, array in one.items()}
+    return Tensor(np.asarray(one)).clone().realize()

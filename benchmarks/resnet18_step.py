@@ -16,8 +16,8 @@ from benchmarks import resnet18
 from benchmarks.case import Call, Case, Work
 from benchmarks.peers import (
     jax_cross_entropy,
-    jax_momentum,
     jax_step,
+    momentum_update,
     torch_step,
     torch_weights,
 )
@@ -105,4 +105,4 @@ def in_jax(s: Sizes) -> Call:
     def loss_of(held: Any, x: Any, y: Any) -> Any:
         return jax_cross_entropy(resnet18.jax_resnet(held, x, s, training=True), y)
 
-    return jax_step(loss_of, jax_momentum(RATE, MOMENTUM), 1, learned, x, y)
+    return jax_step(loss_of, momentum_update(RATE, MOMENTUM), 1, learned, x, y)

@@ -112,7 +112,7 @@ def in_jax(s: Sizes) -> Call:
     def loss_of(held: Any, ids: Any, labels: Any) -> Any:
         x = held["tokens.table"][ids] + held["positions"]
         x = transformers.jax_norm(held, transformers.jax_blocks(held, x, s, causal=True), "norm")
-        return jax_cross_entropy(transformers.jax_dense(held, x, "output"), labels)
+        return jax_cross_entropy(transformers.dense(held, x, "output"), labels)
 
     held = transformers.joined(weights, s)
     return jax_step(loss_of, jax_adam(RATE, DECAY), 2, held, tokens, following)

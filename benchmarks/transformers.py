@@ -178,11 +178,12 @@ def torch_blocks(held: Mapping[str, Any], x: Any, s: Sizes, causal: bool) -> Any
     return x
 
 
-# jax.
-
-
-def jax_dense(held: Mapping[str, Any], x: Any, path: str) -> Any:
+def dense(held: Mapping[str, Any], x: Any, path: str) -> Any:
+    """A layer of jax, mlx or tinygrad."""
     return x @ held[f"{path}.kernel"] + held[f"{path}.bias"]
+
+
+# jax.
 
 
 def jax_norm(held: Mapping[str, Any], x: Any, path: str) -> Any:
@@ -196,8 +197,8 @@ def jax_norm(held: Mapping[str, Any], x: Any, path: str) -> Any:
 def jax_feed(held: Mapping[str, Any], x: Any, at: str) -> Any:
     import jax
 
-    raised = jax_dense(held, jax_norm(held, x, f"{at}.second"), f"{at}.up")
-    return x + jax_dense(held, jax.nn.gelu(raised, approximate=True), f"{at}.down")
+    raised = dense(held, jax_norm(held, x, f"{at}.second"), f"{at}.up")
+    return x + dense(held, jax.nn.gelu(raised, approximate=True), f"{at}.down")
 
 
 def jax_blocks(held: Mapping[str, Any], x: Any, s: Sizes, causal: bool) -> Any:
@@ -205,9 +206,58 @@ def jax_blocks(held: Mapping[str, Any], x: Any, s: Sizes, causal: bool) -> Any:
 
     for number in range(s.layers):
         at = f"{number}.attention.layers"
-        three = jax_dense(held, jax_norm(held, x, f"{number}.first"), f"{at}.qkv")
+        three = dense(held, jax_norm(held, x, f"{number}.first"), f"{at}.qkv")
         three = three.reshape(*x.shape[:2], 3, s.heads, s.head)
         q, k, v = (three[:, :, part] for part in range(3))
         seen = jax.nn.dot_product_attention(q, k, v, is_causal=causal).reshape(x.shape)
-        x = jax_feed(held, x + jax_dense(held, seen, f"{at}.output"), f"{number}")
+        x = jax_feed(held, x + dense(held, seen, f"{at}.output"), f"{number}")
+    return x
+
+
+# mlx.
+
+
+def mlx_norm(held: Mapping[str, Any], x: Any, path: str) -> Any:
+    import mlx.core as mx
+
+    return mx.fast.layer_norm(x, held[f"{path}.scale"], held[f"{path}.bias"], EPSILON)
+
+
+def mlx_blocks(held: Mapping[str, Any], x: Any, s: Sizes, causal: bool) -> Any:
+    import mlx.core as mx
+    from mlx import nn
+
+    batch, length, width = x.shape
+    for number in range(s.layers):
+        at = f"{number}.attention.layers"
+        three = dense(held, mlx_norm(held, x, f"{number}.first"), f"{at}.qkv")
+        three = three.reshape(batch, length, 3, s.heads, s.head).transpose(2, 0, 3, 1, 4)
+        seen = mx.fast.scaled_dot_product_attention(
+            *three, scale=s.head**-0.5, mask="causal" if causal else None
+        )
+        together = seen.transpose(0, 2, 1, 3).reshape(batch, length, width)
+        x = x + dense(held, together, f"{at}.output")
+        raised = dense(held, mlx_norm(held, x, f"{number}.second"), f"{number}.up")
+        x = x + dense(held, nn.gelu_approx(raised), f"{number}.down")
+    return x
+
+
+# tinygrad.
+
+
+def tinygrad_norm(held: Mapping[str, Any], x: Any, path: str) -> Any:
+    return x.layernorm(eps=EPSILON) * held[f"{path}.scale"] + held[f"{path}.bias"]
+
+
+def tinygrad_blocks(held: Mapping[str, Any], x: Any, s: Sizes) -> Any:
+    batch, length, width = x.shape
+    for number in range(s.layers):
+        at = f"{number}.attention.layers"
+        three = dense(held, tinygrad_norm(held, x, f"{number}.first"), f"{at}.qkv")
+        q, k, v = three.reshape(batch, length, 3, s.heads, s.head).permute(2, 0, 3, 1, 4)
+        seen = q.scaled_dot_product_attention(k, v)
+        together = seen.transpose(1, 2).reshape(batch, length, width)
+        x = x + dense(held, together, f"{at}.output")
+        raised = dense(held, tinygrad_norm(held, x, f"{number}.second"), f"{number}.up")
+        x = x + dense(held, raised.gelu(), f"{number}.down")
     return x

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import pellucid as pe
+from pellucid import nn
 from pellucid.core.dtype import FLOATING, DType, float32, int32
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, TensorType, count_ops
@@ -15,7 +17,8 @@ from pellucid.ops.elementwise import add, div
 from pellucid.ops.movement import full_like
 from pellucid.passes.divide_by_numbers import divide_by_numbers
 from pellucid.passes.fast import Rewrite, merged
-from pellucid.passes.pipeline import FAST, hasten, optimize
+from pellucid.passes.pipeline import FAST, clean, hasten, optimize
+from pellucid.tensor.traced import trace_function
 from tests.graphs import random_graph
 from tests.passes.evaluating import any_numbers, evaluate_as_engines_do
 
@@ -62,6 +65,15 @@ def test_a_rewrite_is_counted_and_names_its_error() -> None:
     (rewrite,) = hasten(graph)[1]
     assert (rewrite.name, rewrite.times) == ("divide_by_numbers", 2)
     assert rewrite.error
+
+
+def test_what_one_rewrite_replaced_is_not_counted_by_the_next() -> None:
+    def attended(q: pe.Tensor, k: pe.Tensor) -> pe.Tensor:
+        return nn.softmax(q @ k.T / 3.0) @ k
+
+    tensors = [pe.ones((4, 3)), pe.zeros((4, 3))]
+    _, rewrites = hasten(clean(trace_function(attended, tensors, tensors).graph))
+    assert [one.name for one in rewrites] == ["recognise_attention"]
 
 
 def test_rewrites_of_one_name_are_added_up() -> None:

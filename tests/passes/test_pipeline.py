@@ -107,7 +107,7 @@ def test_stages_come_in_the_order_of_the_pipeline() -> None:
     with recording() as record:
         optimize(random_graph(0)[0])
     names = [stage.name for stage in record.stages]
-    assert names[:5] == ["dce", "simplify", "fold", "cse", "dce"]
+    assert names[:6] == ["dce", "simplify", "layout", "fold", "cse", "dce"]
     assert names[-1] == "fuse"
 
 

@@ -24,6 +24,7 @@ PASSES: Final = {
     "simplify": "applies laws that keep every bit, such as x * 1 = x",
     "fold": "computes now what depends on no input",
     "cse": "says once what was said twice",
+    "recognise_attention": "finds softmax(q . k) . v, which is one op, as fast=True allows",
     "divide_by_numbers": "multiplies by 1 / c instead, with other rounding, as fast=True allows",
     "fuse": "joins ops into kernels; what passes between them stays in registers",
 }

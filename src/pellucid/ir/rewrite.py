@@ -21,6 +21,11 @@ def rewrite_nodes(graph: Graph, rule: Rule) -> Graph:
     node. Nodes that end up unused stay: `dce` removes them. The new graph shares with the old one
     its inputs and the nodes before which nothing changed; if nothing changed, it is the old one.
     """
+    return rewrite_values(graph, rule)[0]
+
+
+def rewrite_values(graph: Graph, rule: Rule) -> tuple[Graph, dict[Value, Value]]:
+    """As `rewrite_nodes`; gives also what each value of the old graph is in the new one."""
     with building(Builder(graph.inputs)) as builder:
         env: dict[Value, Value] = {value: value for value in graph.inputs}
         for node, results in zip(graph.nodes, graph.results, strict=True):
@@ -34,8 +39,8 @@ def rewrite_nodes(graph: Graph, rule: Rule) -> Graph:
                 assert types == node.types, f"{node.op.name} changed its type"
             env.update(zip(results, values, strict=True))
         if builder.nodes == list(graph.nodes):
-            return graph
-        return builder.graph([env[value] for value in graph.outputs])
+            return graph, env
+        return builder.graph([env[value] for value in graph.outputs]), env
 
 
 def keep_node(

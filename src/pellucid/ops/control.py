@@ -13,7 +13,7 @@ from pellucid.ir.build import current_builder
 from pellucid.ir.graph import Graph, TensorType, Value
 from pellucid.ops.define import Array, Cost, NoBatch, NoDerivative, define, lookup, moved_bytes
 
-FUSION_KINDS = ("loop", "reduce", "rows", "contract")
+FUSION_KINDS = ("loop", "reduce", "rows", "columns", "contract")
 
 
 def evaluate(graph: Graph, arrays: tuple[Array, ...]) -> tuple[Array, ...]:

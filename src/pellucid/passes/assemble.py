@@ -157,7 +157,11 @@ def _in_order(plan: Plan) -> Iterable[Group]:
 
 
 def _main_position(plan: Plan, group: Group) -> int:
-    main = [node for node in group.nodes if kind_of(node) == group.kind]
+    if group.kind == "columns":
+        # What only the sums are for may come much later.
+        main = [node for node in group.nodes if kind_of(node) == "reduce"]
+    else:
+        main = [node for node in group.nodes if kind_of(node) == group.kind]
     return plan.position[(main or group.nodes)[-1]]
 
 

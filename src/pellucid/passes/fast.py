@@ -12,10 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pellucid.ir.graph import Graph, count_ops
+from pellucid.ir.graph import Graph, Value, count_ops
 
 Count = Callable[[Graph, Graph], int]
 """How often a pass rewrote something, from the graphs before and after it."""
+
+Values = dict[Value, Value]
+"""What each value of a graph is in another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +39,16 @@ class Rewrite:
 
 @dataclass(frozen=True, slots=True)
 class FastPass:
-    """A pass that changes rounding, how its rewrites are counted, and the error it states."""
+    """A pass that changes rounding, how its rewrites are counted, and the error it states.
+
+    Where it may come before a derivative is taken, `early` is the pass that also gives what each
+    value became.
+    """
 
     run: Callable[[Graph], Graph]
     count: Count
     error: str
+    early: Callable[[Graph], tuple[Graph, Values]] | None = None
 
     @property
     def name(self) -> str:

@@ -9,20 +9,23 @@ After `fuse` every node is either alone or a `fusion`, whose body is one kernel 
               have axes of size 1 more or less)
     rows      reductions over the same last axes of operands of one shape that use each other's
               results, and elementwise ops over that shape or over the rows: a softmax, a norm
+    columns   what goes along rows as in one of the kinds above, together with reductions down all
+              rows of what it reads or makes, and elementwise ops on their results
     contract  one dot_general, transposed views of its operands, and elementwise ops on its result
 
 Every kernel computes its body node by node, so no bit changes. A value that is used outside too
 becomes another output (its elements may be written in another shape); nothing is computed twice but
 what costs nothing: constants, iotas, and movement (a broadcast or a transpose is an index), which
 are copied into every kernel that reads them, and what costs less than to store it (`recompute`). No
-kernel waits, through others, for itself; none has more than `budget` buffers.
+kernel waits, through others, for itself; none has more than `budget` buffers (one of columns is in
+two halves, each of which has no more).
 
 The order is greedy and fixed: reductions of the same space are paired; what goes along the same
 rows becomes one; elementwise ops go to the contraction or reduction whose result they use; then,
 from the outputs back, loops go to those who read them; loops over the same space that read the
-same values are joined; results are written in the shape in which they are read; last, readers make
-again what is cheap. Kernels come in an order in which one that updates an input in place comes
-after the others that read it.
+same values are joined; results are written in the shape in which they are read; sums down columns
+join what goes along the rows; last, readers make again what is cheap. Kernels come in an order in
+which one that updates an input in place comes after the others that read it.
 """
 
 from __future__ import annotations
@@ -30,8 +33,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pellucid.core.shape import product
-from pellucid.ir.graph import Graph, Node, Value
+from pellucid.ir.graph import Graph, Node, TensorType, Value
 from pellucid.passes.assemble import assemble
+from pellucid.passes.columns import join_columns
 from pellucid.passes.groups import Group, Plan, kind_of, reads_plainly
 from pellucid.passes.recompute import recompute
 from pellucid.passes.rows import feeds_rows, form_rows
@@ -56,6 +60,8 @@ def fuse(graph: Graph, budget: int = BUFFERS) -> Graph:
     absorb_producers(plan)
     join_siblings(plan)
     join_reshapes(plan)
+    # When all that only the sums need is theirs.
+    join_columns(plan)
     # Last: what has to be stored is known when the kernels are.
     recompute(plan)
     return assemble(plan)
@@ -101,13 +107,16 @@ def join_siblings(plan: Plan) -> None:
     for node in plan.graph.nodes:
         group = plan.group_of.get(node)
         if group is not None and group.kind == "loop" and node is group.nodes[0]:
+            # Not that of the group, whose results may be written in another shape.
+            (type,) = node.types
+            assert isinstance(type, TensorType), "a loop makes tensors"
             read = [
                 edge.value
                 for edge in plan.reads(group)
-                if edge.value.shape == group.shape or kind_of(edge.user) == "window"
+                if edge.value.shape == type.shape or kind_of(edge.user) == "window"
             ]
             shared = [None] if product(group.shape) == 1 else read
-            _join_first(plan, node, [(group.shape, value) for value in shared], known)
+            _join_first(plan, node, [(type.shape, value) for value in shared], known)
 
 
 def join_reshapes(plan: Plan) -> None:

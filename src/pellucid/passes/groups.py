@@ -41,6 +41,7 @@ class Group:
 class Edge:
     """A use of a value by a node of a kernel; `moved` if its elements change places on the way.
 
+    Where it is `flat`, only their axes were spelled otherwise.
     `axes` says for each axis of the operand that the user sees which axis of the value it is, or
     NOWHERE where the value has none or is of size 1 there; None where that cannot be said.
     """
@@ -49,6 +50,7 @@ class Edge:
     user: Node
     moved: bool
     axes: tuple[int, ...] | None
+    flat: bool
 
 
 class Plan:
@@ -95,16 +97,19 @@ class Plan:
         for value in user.operands:
             source, moved = value, kind_of(user) in ("movement", "gather", "window")
             axes = None if moved else tuple(range(len(value.shape)))
+            flat = not moved
             while source.node is not None and self.is_copied(source.node, user):
                 if not source.node.operands:
                     break
                 axes = None if axes is None else _through(source.node, axes)
+                flat = flat and source.node.op.name == "reshape"
                 source, moved = source.node.operands[0], True
             else:
-                found.append(Edge(source, user, moved, _without_ones(axes, source.shape)))
+                there = _without_ones(axes, source.shape)
+                found.append(Edge(source, user, moved, there, flat))
         return found
 
-    def join(self, group: Group, into: Group) -> bool:
+    def join(self, group: Group, into: Group, budget: int | None = None) -> bool:
         """Make two groups one, unless a third lies between them or the buffers are too many.
 
         Nor where a window of the one goes over what the other makes: each would make it again.
@@ -112,7 +117,7 @@ class Plan:
         if group is into or self._has_detour(group, into) or self._has_detour(into, group):
             return False
         nodes = sorted((*group.nodes, *into.nodes), key=self.position.__getitem__)
-        if self._buffers(nodes) > self.budget or self._goes_over_its_own(nodes):
+        if self._buffers(nodes) > (budget or self.budget) or self._goes_over_its_own(nodes):
             return False
         if any(edge.user in into.inner for edge in self.outgoing(group)):
             into.inner |= set(group.nodes)

@@ -21,6 +21,7 @@ from pellucid.core.source import Source
 from pellucid.ir.graph import Graph, Node, Type, Value
 from pellucid.ir.record import add_stage
 from pellucid.ops.define import lookup
+from pellucid.passes.columns import after_sums, halves
 from pellucid.passes.packing import Block, fullest_node, pack
 from pellucid.passes.views import View, find_parts, find_views, value_bytes
 
@@ -332,15 +333,31 @@ def reads_in_place(node: Node, operand: Value, result: Value) -> bool:
         return lookup(node.op.name).kind == "elementwise"
     body: Graph = node.attr("body")
     moving = {v for v, o in zip(body.inputs, node.operands, strict=True) if o is operand}
+    nodes = _beside(node, moving, body.outputs[result.index])
+    if nodes is None or any(value in body.inputs for value in body.outputs):
+        return False
+    along_rows = node.attr("kind") in ("rows", "columns")
     for inner, results in zip(body.nodes, body.results, strict=True):
-        if any(value in moving for value in inner.operands):
+        if inner in nodes and any(value in moving for value in inner.operands):
             kind = lookup(inner.op.name).kind
-            if kind == "reduce" and node.attr("kind") == "rows":
+            if kind == "reduce" and along_rows:
                 continue
             if kind != "elementwise":
                 return False
             moving.update(results)
-    return not any(value in body.inputs for value in body.outputs)
+    return True
+
+
+def _beside(node: Node, moving: set[Value], result: Value) -> set[Node] | None:
+    """The nodes that run with the one that makes a result; None if later ones read what moves."""
+    body: Graph = node.attr("body")
+    if node.attr("kind") != "columns":
+        return set(body.nodes)
+    first, second = halves(body)
+    if result in after_sums(body):
+        return second
+    read = {value for later in second for value in later.operands}
+    return None if read & moving else first
 
 
 def _at(block: Block | None, place: Place) -> Place:

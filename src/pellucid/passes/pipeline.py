@@ -13,16 +13,26 @@ from pellucid.ir.record import add_stage
 from pellucid.passes.cse import cse
 from pellucid.passes.dce import dce
 from pellucid.passes.divide_by_numbers import divide_by_numbers
-from pellucid.passes.fast import FastPass, Rewrite, merged, went
+from pellucid.passes.fast import FastPass, Rewrite, Values, came, merged, went
 from pellucid.passes.fold import fold
 from pellucid.passes.fuse import fuse
+from pellucid.passes.layout import layout
 from pellucid.passes.precision import with_casts
+from pellucid.passes.recognise_attention import recognise_attention, recognised
+from pellucid.passes.scored import LOW
 from pellucid.passes.simplify import simplify
 
 ROUNDS = 8
 """Most graphs rest after two rounds; what still moves after this many is correct as it is."""
 
 FAST: tuple[FastPass, ...] = (
+    FastPass(
+        recognise_attention,
+        came("attention"),
+        "as accurate as what was written; zeros for a row that sees nothing; numbers that stand "
+        f"for hidden scores are at most {LOW:g}",
+        early=recognised,
+    ),
     FastPass(divide_by_numbers, went("div"), "at most 1.5 units in the last place a quotient"),
 )
 """The passes that change rounding, in the order in which they run."""
@@ -45,12 +55,37 @@ def hasten(graph: Graph) -> tuple[Graph, tuple[Rewrite, ...]]:
     # After cleaning: how a thing was spelled then matters least.
     found: list[Rewrite] = []
     for one in FAST:
-        graph, rewrite = one.rewrite(graph)
+        after, rewrite = one.rewrite(graph)
+        # What was replaced is gone before the next pass counts.
+        graph = dce(after) if rewrite.times else graph
         found.append(rewrite)
+    rewrites = _told(found)
+    return (clean(graph) if rewrites else graph), rewrites
+
+
+def hasten_early(graph: Graph) -> tuple[Graph, Values, tuple[Rewrite, ...]]:
+    """A program with other rounding that transforms may still take.
+
+    A derivative is then that of what came in place. Gives also what the values became, and what was
+    rewritten.
+    """
+    became: Values = {value: value for value in graph.numbering}
+    found: list[Rewrite] = []
+    for one in FAST:
+        if one.early is not None:
+            after, values = one.early(graph)
+            found.append(Rewrite(one.name, one.count(graph, after), one.error))
+            became = {old: values[new] for old, new in became.items()}
+            graph = after
+    return graph, became, _told(found)
+
+
+def _told(found: list[Rewrite]) -> tuple[Rewrite, ...]:
+    """What was rewritten, which is a stage too."""
     rewrites = merged(tuple(found))
     if rewrites:
         add_stage("fast", "\n".join(map(str, rewrites)), "passes/pipeline", 0.0)
-    return (clean(graph) if rewrites else graph), rewrites
+    return rewrites
 
 
 def clean(graph: Graph) -> Graph:
@@ -63,6 +98,8 @@ def clean(graph: Graph) -> Graph:
         before = graph
         # Laws first: they bring constants together, which folding then computes.
         graph = simplify(graph)
+        # Transposes that it could not join meet where nothing is left between them.
+        graph = layout(graph)
         graph = fold(graph)
         # Merging after both: two values that were spelled differently are now spelled the same,
         # and the next round's laws (select(c, x, x) = x) see that they are one.

@@ -58,9 +58,9 @@ def feeds_rows(plan: Plan, group: Group, reader: Group) -> bool:
 
 
 def is_row(value: Value, group: Group) -> bool:
-    """Whether a value has one element for each row of a kernel of rows."""
+    """Whether a value has one element for each row of a kernel that goes along rows."""
     return (
-        group.kind == "rows"
+        group.kind in ("rows", "columns")
         and group.space is not None
         and (_form_of(value.shape, group.space) == "row")
     )
@@ -117,10 +117,10 @@ def _is_aligned(plan: Plan, group: Group, reader: Group, space: Space) -> bool:
     if any(kind_of(n) not in ("elementwise", "reduce") or not _form(n, space) for n in nodes):
         return False
     edges = (edge for edge in plan.outgoing(group) if plan.group_of[edge.user] is reader)
-    return all(_keeps_place(edge, space) for edge in edges)
+    return all(keeps_place(edge, space) for edge in edges)
 
 
-def _keeps_place(edge: Edge, space: Space) -> bool:
+def keeps_place(edge: Edge, space: Space) -> bool:
     """Whether an element is used at its own place, or where its row lies."""
     if edge.axes is None:
         return False

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pellucid.ir.graph import Graph
+from pellucid.passes.fast import Rewrite
 from pellucid.tensor.cell import Cell
 from pellucid.tensor.dispatch import dense
 from pellucid.tensor.draws import finish_draws
@@ -35,7 +36,8 @@ class Binding:
     before it). `donate` pairs a cell's input and output.
     `draws` are random draws that ran while tracing and that the graph does not count,
     `draws_inside` those that it does. `once` says that tracing changed the program, so that the
-    graph is right for a single call.
+    graph is right for a single call. `fast` says whether its rounding may change, `rewrites` where
+    it did already.
     """
 
     graph: Graph
@@ -52,6 +54,8 @@ class Binding:
     draws: dict[Variable, int]
     draws_inside: dict[Variable, int]
     once: bool
+    fast: bool
+    rewrites: tuple[Rewrite, ...]
 
 
 def bind(trace: Trace, results: Sequence[Any]) -> Binding:
@@ -90,6 +94,8 @@ def bind(trace: Trace, results: Sequence[Any]) -> Binding:
         draws=draws,
         draws_inside={c: n for c, n in trace.draws.items() if c not in draws},
         once=once,
+        fast=trace.fast,
+        rewrites=tuple(trace.rewrites),
     )
 
 

@@ -149,7 +149,7 @@ class Compiled:
     def renewed(self) -> Compiled:
         """The same call, with what the engine makes of the graph now; this one runs as before."""
         made = copy(self)
-        made.program = build_program(self._engine, self.binding, self.program.fast)
+        made.program = build_program(self._engine, self.binding)
         made.executable, made._steady = made.program.executable, made.program.steady
         made._known, made._seats = _Known(), []
         for cell in self.binding.assigned:

@@ -186,7 +186,7 @@ class Jit:
             if entry is not None:
                 return entry
             interrupt.prepare()
-            trace = Trace(None, is_program=True)
+            trace = Trace(None, is_program=True, fast=self.fast)
             try:
                 entry = self._traced(trace, leaves, treedef, key)
             except BaseException:
@@ -214,7 +214,7 @@ class Jit:
         if program is None:
             seconds = time.perf_counter() - start
             add_stage("trace", lambda: print_graph(binding.graph), "tensor/jit", seconds)
-            program = build_program(current_engine(), binding, self.fast)
+            program = build_program(current_engine(), binding)
             self.why += reason
         plain = [_plain(leaf) for leaf in leaves]
         return Compiled(self.name, program, binding, reach, treedef, plain, resultdef)

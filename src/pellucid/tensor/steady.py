@@ -9,7 +9,7 @@ by an executable of its own, at the first call and when one of the cells was wri
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pellucid.engines.base import Engine, Executable, layout
@@ -17,7 +17,7 @@ from pellucid.ir.graph import Graph
 from pellucid.ir.record import add_stage, unheard
 from pellucid.ir.text import print_graph
 from pellucid.passes.fast import Rewrite, merged
-from pellucid.passes.pipeline import clean, hasten
+from pellucid.passes.pipeline import clean, hasten, hasten_early
 from pellucid.passes.precision import with_casts
 from pellucid.passes.steady import Split, split_steady
 from pellucid.tensor.binding import Binding
@@ -98,14 +98,15 @@ class _Kept:
 class Program:
     """A traced function as it runs: an executable for `graph`, and its steady part if it has one.
 
-    The executable takes the inputs of the traced graph, then what is kept. `fast` says whether
-    rounding may have been changed.
+    The executable takes the inputs of the traced graph, then what is kept. Where it is `fast`, its
+    rounding may have changed; `early` is what was rewritten before the engine had it.
     """
 
     graph: Graph
     executable: Executable
     steady: Steady | None
-    fast: bool = False
+    fast: bool
+    early: tuple[Rewrite, ...]
 
     @property
     def rewrites(self) -> tuple[Rewrite, ...]:
@@ -114,29 +115,35 @@ class Program:
             return ()
         graphs = [self.graph] if self.steady is None else [self.graph, self.steady.split.steady]
         with unheard():
-            return merged(tuple(one for graph in graphs for one in hasten(clean(graph))[1]))
+            late = [one for graph in graphs for one in hasten(clean(graph))[1]]
+        return merged((*self.early, *late))
 
     def bound(self, binding: Binding) -> Program:
         """The same program for a graph that is equal, but has other cells."""
         if self.steady is None:
             return self
         steady = Steady(self.steady.executable, self.steady.split, binding)
-        return Program(self.graph, self.executable, steady, self.fast)
+        return replace(self, steady=steady)
 
 
-def build_program(engine: Engine, binding: Binding, fast: bool = False) -> Program:
-    """The program of a traced function, made by an engine; its rounding may change if `fast`."""
-    # First of all: weights that are rounded are rounded once.
-    graph = with_casts(binding.graph)
+def build_program(engine: Engine, binding: Binding) -> Program:
+    """The program of a traced function, made by an engine."""
+    graph, fast, early = binding.graph, binding.fast, binding.rewrites
+    if fast:
+        # Before it is split: a mask is seen to be one by how it is made.
+        graph, _, found = hasten_early(graph)
+        early = (*early, *found)
+    # Before it is split: weights that are rounded are rounded once.
+    graph = with_casts(graph)
     split = split_steady(graph, steady_inputs(binding))
     if split is None:
         executable = engine.build(graph, binding.donate, fast)
-        return Program(binding.graph, executable, None, fast)
+        return Program(graph, executable, None, fast, early)
     add_stage("steady", lambda: _text(split), "passes/steady", 0.0)
     with unheard():
         steady = engine.build(split.steady, {}, fast)
     executable = engine.build(split.rest, binding.donate, fast)
-    return Program(split.rest, executable, Steady(steady, split, binding), fast)
+    return Program(split.rest, executable, Steady(steady, split, binding), fast, early)
 
 
 def steady_inputs(binding: Binding) -> list[int]:

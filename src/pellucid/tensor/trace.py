@@ -17,6 +17,7 @@ from pellucid.core.error import EscapedTraceError
 from pellucid.engines.base import layout
 from pellucid.ir.build import Builder
 from pellucid.ir.graph import TensorType, Value
+from pellucid.passes.fast import Rewrite
 from pellucid.tensor.cell import Cell, clock
 from pellucid.tensor.tensor import Tensor, escaped_error
 
@@ -97,13 +98,17 @@ class Trace:
     """The graph that a Python function draws while it runs.
 
     One that `is_program` runs as a whole, gradients and all; a transform's trace is a function.
+    A program that may be `fast` is rewritten to other rounding before derivatives are taken, and
+    its `rewrites` say how.
     `draws` counts random draws since the outermost trace began, by generator, and `draws_at_once`
     those among them that ran at once and are not counted in the graph yet.
     """
 
-    def __init__(self, parent: Trace | None, is_program: bool = False) -> None:
+    def __init__(self, parent: Trace | None, is_program: bool = False, fast: bool = False) -> None:
         self.parent = parent
         self.is_program = is_program
+        self.fast = fast
+        self.rewrites: list[Rewrite] = []
         self.builder = Builder()
         self.is_open = True
         self.captured: dict[int, tuple[Tensor, Value]] = {}

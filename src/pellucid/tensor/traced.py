@@ -16,9 +16,10 @@ from typing import Any
 from pellucid.core import tree
 from pellucid.core.error import TreeError
 from pellucid.ir.graph import Graph, Value
+from pellucid.passes.pipeline import hasten_early
 from pellucid.tensor.cell import Cell
 from pellucid.tensor.cells import cells_of, parts_of, with_cells
-from pellucid.tensor.context import context, tracing
+from pellucid.tensor.context import context, program_trace, tracing
 from pellucid.tensor.creation import asarray, zeros_like
 from pellucid.tensor.draws import count_outside, finish_draws
 from pellucid.tensor.state import Variable, as_tensor
@@ -81,6 +82,11 @@ def _finished(trace: Trace, treedef: tree.TreeDef, results: list[Value]) -> Trac
         if state.assigned:
             assigned.append(cell)
     graph = trace.builder.graph([*results, *(trace.cells[cell].current for cell in assigned)])
+    program = program_trace()
+    if program is not None and program.fast:
+        # A derivative is then that of what it became.
+        graph, _, rewrites = hasten_early(graph)
+        program.rewrites += rewrites
     outer = {value: tensor for tensor, value in trace.captured.values()}
     parameters: dict[Cell, int] = {}
     for cell, state in trace.cells.items():

@@ -313,7 +313,12 @@ def test_numbers_beyond_the_last_k_take_no_part_in_folded_sums(depth, layouts, d
 
 @pytest.mark.parametrize(
     ("isa", "dtype", "name"),
-    [(AVX512_VNNI, int8, "vpdpbusd"), (AVX512, int8, "vpmaddwd"), (AVX2, uint8, "vpmaddwd")],
+    [
+        (AVX512_VNNI, int8, "vpdpbusd"),
+        (AVX512_VNNI, uint8, "vpdpbusd"),
+        (AVX512, int8, "vpmaddwd"),
+        (AVX2, uint8, "vpmaddwd"),
+    ],
     ids=str,
 )
 def test_narrow_integers_are_multiplied_several_at_once(isa, dtype: DType, name):
@@ -322,6 +327,40 @@ def test_narrow_integers_are_multiplied_several_at_once(isa, dtype: DType, name)
     module = Module(isa)
     define_product(module, "product", spec, choose_tiling(spec, isa))
     assert name in jit.assembly(module.text(), isa)
+
+
+@pytest.mark.parametrize("columns", [33, 64, 96, 130])
+@pytest.mark.parametrize("dtype", [int8, uint8], ids=str)
+def test_panels_of_bytes_that_share_lines_are_packed_together(columns, dtype: DType):
+    lhs, rhs = whole_numbers(dtype, (30, 2061), 0), whole_numbers(dtype, (2061, columns), 1)
+    chosen = choose_tiling(spec_of(lhs, rhs, np.zeros((30, columns), dtype.numpy)), AVX512_VNNI)
+    assert chosen.slab * chosen.columns == (64 if chosen.vectors == 2 else chosen.columns)
+    for isa in CHAINS:
+        same(multiply(lhs, rhs, isa), contract(lhs, rhs, fused=False))
+
+
+def test_rhs_of_many_rows_or_from_far_is_packed_and_of_few_fetched_ahead():
+    def chosen(m: int, k: int, n: int) -> Tiling:
+        return choose_tiling(ProductSpec(float32, (), m, n, k, *_row_major(k, n)), AVX512)
+
+    near, far = (1000, 1000), (8192, 8192)
+    assert not chosen(32, *near).pack_rhs
+    assert chosen(256, *near).pack_rhs
+    assert chosen(32, *far).pack_rhs
+    assert not chosen(4, *far).pack_rhs
+    assert chosen(4, *far).ahead
+
+
+def _row_major(k: int, n: int) -> tuple[Strides, Strides, Strides]:
+    return Strides((), k, 1), Strides((), n, 1), Strides((), n, 1)
+
+
+def test_columns_along_k_are_read_a_line_at_a_time():
+    spec = ProductSpec(float32, (), 1, 64, 256, *(Strides((), s, 1) for s in (256, 1, 64)))
+    spec = replace(spec, rhs=Strides((), 1, 256))
+    module = Module(AVX512)
+    define_product(module, "product", spec, choose_tiling(spec, AVX512))
+    assert "%k, 16" in module.text()
 
 
 def test_flipped_product_gives_the_transposed_bits():
@@ -459,10 +498,10 @@ def test_sums_of_a_tile_stay_in_registers(isa, sums, layouts):
 
 @pytest.mark.parametrize(("isa", "sums"), [(AVX512, 28), (AVX2, 12)], ids=["avx512", "avx2"])
 def test_sums_of_a_tile_found_by_tables_stay_in_registers(isa, sums):
-    # Rows of 20 places in 22, k over 3 x 3 places of 8 channels: a convolution.
-    tables = Tables((10, 20), (3, 24), (22 * 8, 8), (22 * 8, 1))
+    # Rows of 28 places in 30, k over 3 x 3 places of 8 channels: a convolution.
+    tables = Tables((10, 28), (3, 24), (30 * 8, 8), (30 * 8, 1))
     lhs, rhs, out = Strides((), 0, 0), Strides((), 64, 1), Strides((), 64, 1)
-    spec = ProductSpec(float32, (), 200, 64, 72, lhs, rhs, out, tables=tables)
+    spec = ProductSpec(float32, (), 280, 64, 72, lhs, rhs, out, tables=tables)
     module = Module(isa)
     define_product(module, "product", spec, choose_tiling(spec, isa))
     lines = hot_loop(jit.assembly(module.text(), isa))

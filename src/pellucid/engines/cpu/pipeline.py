@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from pellucid.core.config import setting
 from pellucid.core.error import UnsupportedOpError
+from pellucid.core.machine import cache_bytes
 from pellucid.core.shape import is_static
 from pellucid.core.source import Source, at_line
 from pellucid.engines.base import Launch, Layout, Storage, Tuned
@@ -37,6 +38,8 @@ from pellucid.engines.llvm.jit import Code, assembly, optimised_ir
 from pellucid.engines.llvm.target import Isa, host_isa
 from pellucid.engines.loops.blocks import Blocked, kernel_text
 from pellucid.engines.loops.ir import Kernel
+from pellucid.engines.loops.roles import has_contraction
+from pellucid.engines.loops.stream import LINE, streamed
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, Node, TensorType, Type, Value
 from pellucid.ir.record import add_stage, is_recording, unheard
@@ -46,6 +49,9 @@ from pellucid.passes.memory import Copy, MemoryPlan, Place, plan_memory
 from pellucid.passes.pipeline import optimize
 from pellucid.passes.precision import with_casts
 from pellucid.passes.views import value_bytes
+
+FAR_SHARE: Final = 16
+"""A result is large where it is one of so many parts of what a kernel moves, or more."""
 
 
 class CpuEngine:
@@ -155,7 +161,7 @@ def _assembled(graph: Graph, donate: Mapping[int, int], isa: Isa, book: Book) ->
         "kernels", lambda: _kernels_text(parts), "engines/cpu/rules", time.perf_counter() - start
     )
     plan = plan_memory(graph, donate, [part.temporaries for part in parts])
-    return _Assembly(graph, plan, isa, parts, book)
+    return _Assembly(graph, plan, isa, parts, book, frozenset(donate.values()))
 
 
 def _types(graph: Graph) -> tuple[tuple[TensorType, ...], tuple[TensorType, ...]]:
@@ -170,9 +176,16 @@ class _Assembly:
     """
 
     def __init__(
-        self, graph: Graph, plan: MemoryPlan, isa: Isa, parts: list[Realisation], book: Book
+        self,
+        graph: Graph,
+        plan: MemoryPlan,
+        isa: Isa,
+        parts: list[Realisation],
+        book: Book,
+        donated: frozenset[int],
     ) -> None:
         self.graph, self.plan, self.isa, self.book = graph, plan, isa, book
+        self.donated = donated
         self.known: dict[Kernel | Blocked, KernelCall] = {}
         self.steps: list[Step] = []
         self.launched: list[Launched] = []
@@ -230,7 +243,9 @@ class _Assembly:
             pairs = zip(call.arguments, bases, strict=True)
             each = {(one.kind, base): bytes_of(one) for one, base in pairs}
             if node.op.name != "concatenate":
-                self.launch(call, bases, node, sum(each.values()))
+                moved = sum(each.values())
+                far = self.far(call, bases, tuple(map(bytes_of, call.arguments)), moved)
+                self.launch(call, bases, node, moved, far)
             elif len(set(bases)) > 1:
                 # It copies one operand, which was not made where it belongs.
                 self.launch(call, bases, node, 2 * min(each.values()))
@@ -243,14 +258,49 @@ class _Assembly:
             bases = tuple(self.base(places[one.kind]) for one in call.arguments)
             self.launch(call, bases, node, len(bases) * value_bytes(copy.value))
 
+    def far(
+        self,
+        call: KernelCall,
+        bases: tuple[tuple[int, int], ...],
+        sizes: tuple[int, ...],
+        moved: int,
+    ) -> frozenset[str]:
+        """The large results of a kernel that moves more than the last-level cache holds.
+
+        Their memory is one that nothing else of the kernel lies in, and that begins at a line.
+        """
+        if (
+            moved < cache_bytes(3)
+            or isinstance(call.kernel, Blocked)
+            or has_contraction(call.kernel)
+        ):
+            return frozenset()
+        given = {len(self.graph.inputs) + output for output in self.donated}
+        found: set[str] = set()
+        for buffer, one, base, size in zip(
+            call.kernel.buffers, call.arguments, bases, sizes, strict=True
+        ):
+            alone = one.kind == "result" and bases.count(base) == 1 and base[0] not in given
+            if alone and base[1] % LINE == 0 and size * FAR_SHARE >= moved:
+                found.add(buffer.name)
+        return frozenset(found)
+
     def launch(
-        self, call: KernelCall, bases: tuple[tuple[int, int], ...], node: Node, moved: int
+        self,
+        call: KernelCall,
+        bases: tuple[tuple[int, int], ...],
+        node: Node,
+        moved: int,
+        far: frozenset[str] = frozenset(),
     ) -> None:
         """One kernel launch, by the book's schedule; kernels with equal text are one."""
         default = call.kernel
         if default not in self.known:
             self.known[default] = self.book.applied(call, self.isa)
-        call = replace(self.known[default], arguments=call.arguments)
+        kernel = self.known[default].kernel
+        if far and isinstance(kernel, Kernel):
+            kernel = streamed(kernel, far)
+        call = replace(self.known[default], arguments=call.arguments, kernel=kernel)
         name = call.kernel.name
         if call.kernel not in self.texts:
             self.texts[call.kernel] = call.text(self.isa)
@@ -259,7 +309,7 @@ class _Assembly:
         number = self.numbers.setdefault(text, len(self.numbers))
         limits = (call.tasks, call.tasks_per_thread, call.scratch_bytes)
         self.steps.append(Step(number, bases, (), *limits))
-        tuned = call.kernel != default
+        tuned = self.known[default].kernel != default
         self.launched.append(Launched(name, call.kernel, text, call.tasks, node, moved, tuned))
 
     def base(self, place: Place) -> tuple[int, int]:

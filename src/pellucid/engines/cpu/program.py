@@ -56,7 +56,7 @@ def program_key(
     if compiler is None:
         return None
     # The tasks of a kernel depend on cores and caches; NumPy folds constants.
-    machine = usable_cores(), cache_bytes(2)
+    machine = usable_cores(), cache_bytes(2), cache_bytes(3)
     facts = (compiler, sys.version, np.__version__, machine, schedules, fast)
     text = f"program\n{facts}\n{sorted(donate.items())}\n{print_graph(traced)}"
     return cache_key(text, isa)

@@ -32,6 +32,13 @@ from pellucid.engines.llvm.lower import lower
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.loops.blocks import Blocked
 from pellucid.engines.loops.build import draft, draft_phase
+from pellucid.engines.loops.columns import (
+    Columns,
+    columns_of,
+    draft_rows,
+    graph_of_sums,
+    in_one_chain,
+)
 from pellucid.engines.loops.contracted import ScatteredAxes
 from pellucid.engines.loops.convolved import phases_of
 from pellucid.engines.loops.draft import Draft, Strides, sizes_of
@@ -39,7 +46,7 @@ from pellucid.engines.loops.hold import hold
 from pellucid.engines.loops.into import draft_into, draft_sort
 from pellucid.engines.loops.ir import Axis, Kernel, Sort, nested, scratch_bytes
 from pellucid.engines.loops.nest import nest
-from pellucid.engines.loops.parts import partial_bytes, split_reduction
+from pellucid.engines.loops.parts import partial_bytes, split_reduction, tidy
 from pellucid.engines.loops.roles import has_contraction, orient
 from pellucid.engines.loops.schedule import TASKS_PER_THREAD, arrange, schedule, share_out
 from pellucid.engines.loops.space import row_major
@@ -166,7 +173,8 @@ def _realised(graph: Graph, isa: Isa) -> Realisation:
         return _attention(graph, isa)
     node = contraction_of(graph)
     if node is None:
-        return _kernels(graph, isa)
+        columns = columns_of(graph)
+        return _kernels(graph, isa) if columns is None else _columns(graph, columns, isa)
     stage = first_stage(node)
     if stage is not None:
         return _staged(graph, node, stage, isa)
@@ -192,6 +200,29 @@ def _planned(graph: Graph, plan: Draft, isa: Isa) -> Realisation:
         return Realisation((_loops(hold(kernel), isa),), (), plan.arrays)
     temporaries = partial_bytes(split[0])
     return Realisation(tuple(_loops(part, isa) for part in split), temporaries, plan.arrays)
+
+
+def _columns(graph: Graph, columns: Columns, isa: Isa) -> Realisation:
+    """What goes along the rows, with their chunks' sums; then the sums, and what needs them."""
+    name = kernel_name(graph)
+    plan, after = draft_rows(graph, columns), graph_of_sums(graph, columns)
+    first = _loops(hold(tidy(nest(f"{name}_rows", plan))), isa)
+    rest = draft(after)
+    kernel = tidy(in_one_chain(nest(name, rest, arrange), columns))
+    second = _loops(kernel, isa)
+    whose = {
+        Argument("operand", len(graph.inputs) + n): Argument("temporary", n)
+        for n in range(len(columns.sums))
+    }
+    whose |= {Argument("result", n): Argument("result", at) for n, at in enumerate(columns.after)}
+    whose |= {
+        Argument("constant", n): Argument("constant", len(plan.arrays) + n)
+        for n in range(len(rest.arrays))
+    }
+    second = replace(second, arguments=tuple(whose.get(one, one) for one in second.arguments))
+    count = columns.chunks * columns.columns
+    temporaries = tuple(dtype.bytes * count for dtype in columns.dtypes)
+    return Realisation((first, second), temporaries, (*plan.arrays, *rest.arrays))
 
 
 def _in_phases(graph: Graph, node: Node, isa: Isa) -> Realisation:

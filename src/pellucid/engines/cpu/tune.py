@@ -37,6 +37,7 @@ from pellucid.engines.llvm.tiling import Tiling
 from pellucid.engines.llvm.variants import task_variants, tile_variants
 from pellucid.engines.loops.ir import Kernel
 from pellucid.engines.loops.roles import has_contraction
+from pellucid.engines.loops.stream import unstreamed
 from pellucid.engines.loops.variants import schedule_variants
 from pellucid.ir.graph import TensorType
 
@@ -86,7 +87,7 @@ def _cases(executable: CpuExecutable, shares: list[float]) -> list[_Case]:
     found: dict[Kernel, list[int]] = {}
     for number, one in enumerate(executable.launched):
         if isinstance(one.kernel, Kernel):
-            found.setdefault(one.kernel, []).append(number)
+            found.setdefault(unstreamed(one.kernel), []).append(number)
     steps = executable.program.steps
     cases = [
         _Case(kernel, steps[numbers[0]], len(numbers), sum(shares[n] for n in numbers))

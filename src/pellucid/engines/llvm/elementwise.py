@@ -139,6 +139,13 @@ def combine(f: Function, how: str, dtype: DType, lhs: Value, rhs: Value) -> Valu
     return {"sum": plus, "prod": times, "max": larger, "min": smaller}[how](f, dtype, lhs, rhs)
 
 
+def identity(how: str, dtype: DType) -> Value:
+    """What a reduction starts with: it changes nothing, not even the sign of a zero."""
+    low, high = (-math.inf, math.inf) if dtype.is_floating else integer_range(dtype)
+    zero = -0.0 if dtype.is_floating else 0
+    return literal({"sum": zero, "prod": 1, "max": low, "min": high}[how], dtype)
+
+
 def cast(f: Function, value: Value, source: DType, target: DType) -> Value:
     """A number of one dtype as another.
 

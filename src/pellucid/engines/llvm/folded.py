@@ -5,14 +5,15 @@ the column's numbers at those k's, the first lowest. One instruction multiplies 
 such elements pair by pair and adds all products up:
 
     fold 2   integers of 16 bits, both signed: pmaddwd, on every x86; narrower ones are widened
-    fold 4   integers of 8 bits, lhs unsigned and rhs signed: vpdpbusd, of AVX512-VNNI
+    fold 4   integers of 8 bits, one side unsigned and the other signed: vpdpbusd, of AVX512-VNNI
     fold 2   bfloat16: vdpbf16ps, of AVX512-BF16
 
 Sums of integers wrap, so their order is of no account: these are the bits of the plain chain. Where
-lhs is signed and fold is 4, it is packed with 128 added to each number, and the tile begins at
-minus 128 times the sum of rhs's column: that stands in one more row at the panel's end. Numbers
-beyond the last k are zeros. vdpbf16ps adds in an order and with roundings of its own, which page
-0002 states: its sums are a class apart.
+fold is 4, lhs is packed with 128 added to each number, or taken from it, which is the same change
+of its highest bit: int8 becomes unsigned beside a signed rhs, uint8 signed beside an unsigned one.
+The tile then begins at minus, or plus, 128 times the sum of rhs's column: that stands in one more
+row at the panel's end. Numbers beyond the last k are zeros. vdpbf16ps adds in an order and with
+roundings of its own, which page 0002 states: its sums are a class apart.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pellucid.core.dtype import DType, bfloat16, int8, int16, uint8
-from pellucid.engines.llvm.sizes import Number, add, least, mul, quotient, sub, value
-from pellucid.engines.llvm.squares import gathered, turned
+from pellucid.engines.llvm.sizes import Number, add, least, mul, quotient, remainder, sub, value
+from pellucid.engines.llvm.squares import gathered, interleaved, turned
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.llvm.text import Function, Module
 from pellucid.engines.llvm.types import (
@@ -44,17 +45,22 @@ def fold_of(dtype: DType, isa: Isa) -> int:
 
     >>> from pellucid.engines.llvm.target import AVX2, AVX512_VNNI
     >>> fold_of(int8, AVX512_VNNI), fold_of(int8, AVX2), fold_of(uint8, AVX512_VNNI)
-    (4, 2, 2)
+    (4, 2, 4)
     """
-    if dtype is int8 and isa.sums_bytes:
+    if dtype in (int8, uint8) and isa.sums_bytes:
         return 4
     if dtype is bfloat16:
         return 2 if isa.pairs_bfloat16 else 1
     return 2 if dtype in (int8, uint8, int16) else 1
 
 
-def multiply_add_folded(f: Function, fold: int, lhs: Value, rhs: Value, addend: Value) -> Value:
-    """addend + the sum of the products of the numbers in lhs and rhs, lane by lane."""
+def multiply_add_folded(
+    f: Function, fold: int, lhs: Value, rhs: Value, addend: Value, unsigned: bool = False
+) -> Value:
+    """addend + the sum of the products of the numbers in lhs and rhs, lane by lane.
+
+    Of bytes one side is unsigned and the other signed: rhs is where it is `unsigned`, else lhs.
+    """
     lanes = fold * addend.type.lanes
     if addend.type.is_float:
         pair = f.bitcast(lhs, BF16.with_lanes(lanes)), f.bitcast(rhs, BF16.with_lanes(lanes))
@@ -64,6 +70,7 @@ def multiply_add_folded(f: Function, fold: int, lhs: Value, rhs: Value, addend: 
     pair = f.bitcast(lhs, numbers), f.bitcast(rhs, numbers)
     if fold == 4:
         assert addend.type.lanes == 16, "bytes are summed in whole registers of AVX-512"
+        pair = reversed(pair) if unsigned else pair
         return f.call("llvm.x86.avx512.vpdpbusd.512", addend.type, (addend, *pair))
     names = {32: "avx512.pmaddw.d.512", 16: "avx2.pmadd.wd", 8: "sse2.pmadd.wd"}
     return f.add(addend, f.call(f"llvm.x86.{names[lanes]}", addend.type, pair))
@@ -73,7 +80,8 @@ def multiply_add_folded(f: Function, fold: int, lhs: Value, rhs: Value, addend: 
 class FoldedOperand:
     """How folded packing reads an operand; strides as in `panels.Operand`.
 
-    `raised`: 128 is added to each number. `summed`: the row of column sums follows.
+    `raised`: 128 is added to each number. `summed`: the row of column sums follows. `panels`: so
+    many are packed at once.
     """
 
     dtype: DType
@@ -82,18 +90,23 @@ class FoldedOperand:
     fold: int
     raised: bool = False
     summed: bool = False
+    panels: int = 1
 
 
 def define_folded_packing(module: Module, name: str, operand: FoldedOperand, width: int) -> None:
-    """Define `name(source, panel, depth, count, across, along)`, as `panels.define_packing`."""
-    parameters = [("depth", I64), ("count", I64), ("across", I64), ("along", I64)]
-    f = module.function(name, VOID, [("source", PTR), ("panel", PTR), *parameters], internal=True)
-    source, panel, depth, count, across, along = f.parameters
+    """Define `name(source, panel, depth, count, across, along, apart)`.
+
+    As `panels.define_packing`, but panels of `width` columns each, which begin `apart` elements
+    from each other.
+    """
+    numbers = [(n, I64) for n in ("depth", "count", "across", "along", "apart")]
+    f = module.function(name, VOID, [("source", PTR), ("panel", PTR), *numbers], internal=True)
+    source, panel, depth, count, across, along, apart = f.parameters
     steps = (
         across if operand.across is None else operand.across,
         along if operand.along is None else operand.along,
     )
-    packing = _Packing(f, operand, *steps, width, source, panel, depth, count)
+    packing = _Packing(f, operand, *steps, width, source, panel, depth, count, apart)
     packing.pack()
     if operand.summed:
         packing.sum_columns()
@@ -111,6 +124,12 @@ class _Packing:
     panel: Value
     depth: Value
     count: Value
+    apart: Value
+
+    @property
+    def columns(self) -> int:
+        """Those of all panels."""
+        return self.width * self.operand.panels
 
     @property
     def lanes(self) -> int:
@@ -133,58 +152,74 @@ class _Packing:
             square = f.and_(self.depth, -4 * self.fold)
             self._turn(square)
             self._each(square, whole, self._gathered)
-        elif self.operand.across == 1:
-            f.if_else(
-                f.icmp("sge", self.count, self.width),
-                lambda: self._lines(whole, masked=False),
-                lambda: self._lines(whole, masked=True),
-            )
+        elif self.operand.across == 1 and self.operand.dtype.bits * self.fold == 32:
+            self._interleave(whole)
         else:
-            self._each(0, whole, self._gathered)
+            self._each(0, whole, self._rows())
         with f.when(f.icmp("slt", whole, self.depth), name="rest"):
             self._each(whole, add(f, whole, 1), self._gathered)
 
     def sum_columns(self) -> None:
-        """Add the row of minus 128 times the sum of each column."""
+        """Add the row of minus 128 times the sum of each column; plus 128, of unsigned bytes."""
         f, lanes = self.f, self.lanes
         vector = I32.with_lanes(lanes)
         rows = quotient(f, add(f, self.depth, self.fold - 1), self.fold)
-        high = constant(vector, -0x7F7F7F80)  # 0x80808080: 128 in each byte
-        for column in range(0, self.width, lanes):
+        # 128 in each byte; minus 128, where rhs is unsigned.
+        high, unsigned = constant(vector, -0x7F7F7F80), self.operand.dtype is uint8
+        for column in range(0, self.columns, lanes):
             with f.loop(0, value(rows), accs=[constant(vector, 0)], name="k", unroll=1) as k:
                 row = f.load(vector, self._place(k.index, column))
-                k.next(multiply_add_folded(f, self.fold, high, row, k.accs[0]))
+                k.next(multiply_add_folded(f, self.fold, high, row, k.accs[0], unsigned))
             f.store(f.sub(constant(vector, 0), k.results[0]), self._place(rows, column))
 
     # The parts of packing.
 
-    def _lines(self, end: Value, masked: bool) -> tuple[Value, ...]:
-        """Neighbours in memory are neighbours in the panel: lines of it, up to the k `end`."""
-        f, lanes = self.f, self.lanes
-        columns = range(0, self.width, lanes)
-        masks = [f.mask(f.sub(self.count, at), lanes) if masked else None for at in columns]
-        # A line of memory has a panel's numbers at one k: all of them while it is near.
-        with f.loop(0, end, self.fold, name="k", unroll=1) as k:
-            for column, mask in zip(columns, masks, strict=True):
-                numbers = range(self.fold)
-                parts = [self._row(column, add(f, k.index, at), mask) for at in numbers]
-                self._store(self._joined(parts), k.index, column)
-        return ()
+    def _rows(self) -> Callable[[Value, Number], Value]:
+        """How the numbers of a vector's columns at one k are read."""
+        return self._row if self.operand.across == 1 else self._gathered
 
     def _each(
         self, first: Value | int, end: Number, read: Callable[[Value, Number], Value]
     ) -> None:
         """Elements of the k's from first to end: numbers of each k, widened and put together."""
         f = self.f
-        columns = f.loop(0, self.width, self.lanes, name="column", unroll=1)
+        columns = f.loop(0, self.columns, self.lanes, name="column", unroll=1)
         with columns as block, f.loop(first, value(end), self.fold, name="k", unroll=1) as k:
             parts = [read(block.index, add(f, k.index, at)) for at in range(self.fold)]
             self._store(self._joined(parts), k.index, block.index)
 
-    def _row(self, column: Number, k: Number, mask: Value | None) -> Value:
-        f, type = self.f, self.memory.with_lanes(self.lanes)
+    def _interleave(self, whole: Value) -> None:
+        """Neighbours in memory are neighbours in the panel, and fill its elements."""
+        full = self.f.icmp("sge", self.count, self.columns)
+        self.f.if_else(
+            full, lambda: self._interleaved(whole, False), lambda: self._interleaved(whole, True)
+        )
+
+    def _interleaved(self, whole: Value, masked: bool) -> tuple[Value, ...]:
+        f, vectors = self.f, self.columns // self.lanes
+        together = next(some for some in (4, 2, 1) if some <= self.fold and vectors % some == 0)
+        wide = together * self.lanes
+        with f.loop(0, whole, self.fold, name="k", unroll=1) as k:
+            lines = [self._line(add(f, k.index, at)) for at in range(self.fold)]
+            for column in range(0, self.columns, wide):
+                mask = f.mask(f.sub(self.count, column), wide) if masked else None
+                rows = [self._piece_of(line, column, wide, mask) for line in lines]
+                for at, vector in enumerate(interleaved(f, rows, self.lanes)):
+                    self._store(vector, k.index, column + at * self.lanes)
+        return ()
+
+    def _line(self, k: Number) -> Value:
+        return self.f.gep(self.source, mul(self.f, k, self.along), self.memory)
+
+    def _piece_of(self, line: Value, column: int, lanes: int, mask: Value | None) -> Value:
+        at, type = self.f.gep(line, column, self.memory), self.memory.with_lanes(lanes)
+        return self.f.load(type, at) if mask is None else self.f.masked_load(type, at, mask)
+
+    def _row(self, column: Value, k: Number) -> Value:
+        f = self.f
         at = f.gep(self.source, add(f, mul(f, k, self.along), column), self.memory)
-        return self._wide(f.load(type, at) if mask is None else f.masked_load(type, at, mask))
+        mask = f.mask(f.sub(self.count, column), self.lanes)
+        return self._wide(f.masked_load(self.memory.with_lanes(self.lanes), at, mask))
 
     def _gathered(self, column: Value, k: Number) -> Value:
         f = self.f
@@ -216,7 +251,7 @@ class _Packing:
     def _turn(self, square: Value) -> None:
         """Neighbours in memory are neighbours in an element: turn squares of elements."""
         f = self.f
-        with f.loop(0, self.width, self.lanes, name="column", unroll=1) as block:
+        with f.loop(0, self.columns, self.lanes, name="column", unroll=1) as block:
             columns = self._columns(block.index)
             with f.loop(0, square, 4 * self.fold, name="k", unroll=1) as k:
                 pieces = [self._piece(f.gep(at, k.index, self.memory)) for at in columns]
@@ -238,5 +273,8 @@ class _Packing:
         f.store(vector, self._place(quotient(f, k, self.fold), column))
 
     def _place(self, row: Number, column: Number) -> Value:
-        f = self.f
-        return f.gep(self.panel, add(f, mul(f, row, self.width), column), I32)
+        f, start = self.f, self.panel
+        if self.operand.panels > 1:
+            start = f.gep(start, mul(f, quotient(f, column, self.width), self.apart), I32)
+            column = remainder(f, column, self.width)
+        return f.gep(start, add(f, mul(f, row, self.width), column), I32)

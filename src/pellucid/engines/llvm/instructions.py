@@ -241,6 +241,18 @@ class Instructions(ABC):
         """Write a value."""
         self.emit(f"store {value}, {pointer}, align {align or value.type.bytes}")
 
+    def stream(self, value: Value, pointer: Value) -> None:
+        """Write a value past the caches; the pointer is a multiple of its bytes."""
+        self.emit(
+            f"store {value}, {pointer}, align {value.type.bytes * value.type.lanes}, "
+            "!nontemporal !{i32 1}"
+        )
+
+    def finish_streams(self) -> None:
+        """Let what was streamed be seen before what is written from now on."""
+        self.declare("llvm.x86.sse.sfence", VOID, ())
+        self.emit("call void @llvm.x86.sse.sfence()")
+
     def masked_load(
         self, type: Type, pointer: Value, mask: Value, idle: Operand | None = None
     ) -> Value:

@@ -8,6 +8,7 @@ The function has the engine's signature `name(pointers, sizes, lo, hi, context)`
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from pellucid.engines.llvm import sizes
 from pellucid.engines.llvm.reduce import emit_reduce
@@ -18,6 +19,7 @@ from pellucid.engines.llvm.sort import emit_sort
 from pellucid.engines.llvm.text import Function, Module
 from pellucid.engines.llvm.types import I8, I64, PTR, VOID, Value
 from pellucid.engines.loops.ir import (
+    Chain,
     Kernel,
     Let,
     Loop,
@@ -26,6 +28,7 @@ from pellucid.engines.loops.ir import (
     Sort,
     Statement,
     Store,
+    Until,
     Update,
     scratch_bytes,
 )
@@ -46,6 +49,8 @@ def define_loops(module: Module, kernel: Kernel) -> None:
         one, other = (known[name] for name in kernel.unless)
         with f.when(f.icmp("ne", one, other), name="apart"):
             emit(scope, kernel.body)
+    if any(binding.kind == "stream" for binding in kernel.schedule):
+        f.finish_streams()
     f.ret()
 
 
@@ -88,6 +93,8 @@ def emit(scope: Scope, statements: tuple[Statement, ...]) -> None:
                 scope.store(statement)
             case Update():
                 scope.update(statement)
+            case Chain():
+                scope.chain(statement)
             case Loop():
                 _loop(scope, statement)
             case Reduce():
@@ -111,10 +118,21 @@ def _range(scope: Scope, loop: Loop) -> tuple[Number, Number]:
     extent = scope.number(loop.axis.extent)
     block = scope.kernel.bound(loop.axis.name, "thread")
     if block is None:
-        return 0, extent
+        return 0, _end(scope, loop.axis.name, extent, loop.until)
+    assert loop.until is None, "the tasks of a kernel are whole"
     f, turns = scope.f, scope.number(block)
     _, _, lo, hi, _ = f.parameters
     return sizes.mul(f, lo, turns), sizes.least(f, sizes.mul(f, hi, turns), extent)
+
+
+def _end(scope: Scope, axis: str, extent: Number, until: Until | None) -> Number:
+    """How many turns a loop makes: all, or until its index reaches the end."""
+    if until is None:
+        return extent
+    f, step = scope.f, scope.number(until.index.coefficient(axis))
+    outer = tuple(term for term in until.index.terms if term[0] in scope.axes)
+    reached, _, _ = scope.locate(replace(until.index, terms=outer))
+    return sizes.least(f, sizes.parts(f, sizes.sub(f, until.size, reached), step), extent)
 
 
 def _stages(

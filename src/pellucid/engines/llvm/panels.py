@@ -17,7 +17,6 @@ from pellucid.engines.llvm.narrow import (
     widen_bfloat16,
     widen_float16,
 )
-from pellucid.engines.llvm.pairs import paired_sums
 from pellucid.engines.llvm.sizes import Number, add, least, mul
 from pellucid.engines.llvm.squares import gathered, turned
 from pellucid.engines.llvm.text import Function, Module
@@ -188,7 +187,8 @@ class Tile:
     `clamped`: the last rows may be missing, and repeat the last one that exists. `turned`: there is
     one row, and rhs is read where it lies, each column along k; the last columns may be missing.
     `fold`: each element of the panels holds so many k's (see `folded`), and `depth` counts these;
-    `offset`: the sums begin at the row of rhs that follows the last. While k is at work, rhs is
+    `offset`: the sums begin at the row of rhs that follows the last. `unsigned`: bytes of rhs are,
+    and those of lhs are not. While k is at work, rhs is
     fetched for the k that lies `ahead` by so many, if by any.
     """
 
@@ -203,6 +203,7 @@ class Tile:
     fold: int = 1
     offset: bool = False
     ahead: int = 0
+    unsigned: bool = False
 
     @property
     def columns(self) -> int:
@@ -221,10 +222,10 @@ def define_tile(module: Module, name: str, tile: Tile) -> None:
     numbers = [("count", I64), ("row", I64), ("along", I64), ("step", I64)]
     signature = [*pointers, ("depth", I64), ("first", I1), *numbers]
     f = module.function(name, VOID, signature, internal=True)
-    _finish_tile(f, tile, _turned_chain(f, tile) if tile.turned else _chain(f, tile))
+    finish_tile(f, tile, _turned_chain(f, tile) if tile.turned else _chain(f, tile))
 
 
-def _finish_tile(f: Function, tile: Tile, sums: tuple[Value, ...]) -> None:
+def finish_tile(f: Function, tile: Tile, sums: tuple[Value, ...]) -> None:
     """Store a chunk's sums, or add them to what there is."""
     _, _, totals, _, first, *_ = f.parameters
     places = [
@@ -236,78 +237,6 @@ def _finish_tile(f: Function, tile: Tile, sums: tuple[Value, ...]) -> None:
     for total, at in zip(grown, places, strict=True):
         f.store(total, at)
     f.ret()
-
-
-def define_table_tile(
-    module: Module, name: str, tile: Tile, dtype: DType, beside: bool, whole: bool
-) -> None:
-    """As `define_tile`, for a lhs that tables find: `name(lhs, rhs, totals, depth, first, rows,
-    depths, step, count)`, where lhs[m, k], still of `dtype`, lies at rows[m] + depths[k].
-
-    Where lhs lies `beside` rhs, also of `dtype`, a row has an element of its own for each column,
-    of which `count` exist; all of them if the tile is `whole`.
-    """
-    pointers = [("lhs", PTR), ("rhs", PTR), ("totals", PTR)]
-    tables = [("rows", PTR), ("depths", PTR), ("step", I64), ("count", I64)]
-    signature = [*pointers, ("depth", I64), ("first", I1), *tables]
-    f = module.function(name, VOID, signature, internal=True)
-    chain = _TableChain(f, tile, dtype, beside, whole)
-    _finish_tile(f, tile, chain.sums())
-
-
-@dataclass(frozen=True)
-class _TableChain:
-    """acc[r][v] = lhs[r, k] * rhs[k, v] + acc[r][v], k by k, from zero."""
-
-    f: Function
-    tile: Tile
-    dtype: DType
-    beside: bool
-    whole: bool
-
-    def sums(self) -> tuple[Value, ...]:
-        """The chunk's sums."""
-        f, tile, memory = self.f, self.tile, element(self.dtype)
-        lhs, rhs, _, depth, _, row_table, depth_table, step, count = f.parameters
-        offsets = [f.load(I64, f.gep(row_table, r, I64)) for r in range(tile.rows)]
-        rows = [f.gep(lhs, offset, memory) for offset in offsets]
-        masks = self._masks(count)
-        read = memory if self.beside else tile.scalar
-        zeros = [constant(tile.scalar.with_lanes(tile.lanes), 0)] * (tile.rows * tile.vectors)
-        if tile.fold > 1:
-            return paired_sums(f, rows, zeros, masks, self.beside)
-        with f.loop(0, depth, accs=zeros, name="k", unroll=1) as k:
-            line = f.gep(rhs, f.mul(k.index, step, nsw=True), read)
-            columns = [self._vector(line, v, read, masks[v]) for v in range(tile.vectors)]
-            along = f.load(I64, f.gep(depth_table, k.index, I64))
-            sums: list[Value] = []
-            for r, row in enumerate(rows):
-                factors = self._factors(f.gep(row, along, memory), masks)
-                accs = k.accs[r * tile.vectors : (r + 1) * tile.vectors]
-                triples = zip(factors, columns, accs, strict=True)
-                sums += [_multiply_add(f, factor, column, acc) for factor, column, acc in triples]
-            k.next(*sums)
-        return k.results
-
-    def _masks(self, count: Value) -> list[Value | None]:
-        f, lanes = self.f, self.tile.lanes
-        if self.whole or not self.beside:
-            return [None] * self.tile.vectors
-        return [f.mask(f.sub(count, v * lanes), lanes) for v in range(self.tile.vectors)]
-
-    def _factors(self, at: Value, masks: Sequence[Value | None]) -> list[Value]:
-        """What a row has for each vector of columns."""
-        f, tile, memory = self.f, self.tile, element(self.dtype)
-        if self.beside:
-            return [self._vector(at, v, memory, masks[v]) for v in range(tile.vectors)]
-        one = widened(f, f.load(memory, at), self.dtype)
-        return [f.splat(one, tile.scalar.with_lanes(tile.lanes))] * tile.vectors
-
-    def _vector(self, line: Value, number: int, read: Type, mask: Value | None) -> Value:
-        f, lanes = self.f, self.tile.lanes
-        at, type = f.gep(line, number * lanes, read), read.with_lanes(lanes)
-        raw = f.load(type, at) if mask is None else f.masked_load(type, at, mask)
-        return widened(f, raw, self.dtype) if self.beside else raw
 
 
 def _chain(f: Function, tile: Tile) -> tuple[Value, ...]:
@@ -339,7 +268,7 @@ def _chain(f: Function, tile: Tile) -> tuple[Value, ...]:
             factor = f.splat(one, vector)
             accs = k.accs[r * tile.vectors : (r + 1) * tile.vectors]
             pairs = zip(columns, accs, strict=True)
-            sums += [_multiply_add(f, factor, column, acc, tile.fold) for column, acc in pairs]
+            sums += [_step(f, tile, factor, column, acc) for column, acc in pairs]
         k.next(*sums)
     return k.results
 
@@ -385,7 +314,7 @@ def _turned_steps(
     pieces = [f.load(type, f.gep(column, k, tile.scalar)) for column in columns]
     vectors = turned(f, pieces)
     for factor, vector in zip(factors, vectors, strict=True):
-        acc = _multiply_add(f, f.splat(factor, vector.type), vector, acc)
+        acc = multiply_add(f, f.splat(factor, vector.type), vector, acc)
     return acc
 
 
@@ -398,9 +327,14 @@ def _grown(
     return tuple(plus(f.load(vector, at), total) for total, at in pairs)
 
 
-def _multiply_add(f: Function, lhs: Value, rhs: Value, addend: Value, fold: int = 1) -> Value:
-    if fold > 1:
-        return multiply_add_folded(f, fold, lhs, rhs, addend)
+def _step(f: Function, tile: Tile, lhs: Value, rhs: Value, addend: Value) -> Value:
+    if tile.fold > 1:
+        return multiply_add_folded(f, tile.fold, lhs, rhs, addend, tile.unsigned)
+    return multiply_add(f, lhs, rhs, addend)
+
+
+def multiply_add(f: Function, lhs: Value, rhs: Value, addend: Value) -> Value:
+    """lhs * rhs + addend in the accumulator's type."""
     if addend.type.is_float:
         return f.multiply_add(lhs, rhs, addend)
     return f.add(f.mul(lhs, rhs), addend)

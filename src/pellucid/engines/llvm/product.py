@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pellucid.engines.llvm.panels import Tile, define_table_tile, define_tile
+from pellucid.core.dtype import uint8
+from pellucid.engines.llvm.panels import Tile, define_tile
 from pellucid.engines.llvm.product_operands import Columns, Operands, divides, static
 from pellucid.engines.llvm.product_plan import Part, Plan
 from pellucid.engines.llvm.product_results import Epilogue, Fetch, Results, storing
@@ -30,9 +31,16 @@ from pellucid.engines.llvm.sizes import (
     sub,
     value,
 )
+from pellucid.engines.llvm.table_tile import Found, define_table_tile
 from pellucid.engines.llvm.tables import fill_table, unravelled
 from pellucid.engines.llvm.text import Function, Module
-from pellucid.engines.llvm.tiling import ProductSpec, Tiling, lhs_width
+from pellucid.engines.llvm.tiling import (
+    ProductSpec,
+    Tiling,
+    fetched_rows,
+    fetches_panels,
+    lhs_width,
+)
 from pellucid.engines.llvm.types import I64, PTR, VOID, Value
 
 
@@ -104,7 +112,8 @@ class _Kernel:
     def _fill_rows(self, tiles: tuple[Number, Number]) -> None:
         f, plan = self.f, self.plan
         if self.tiling.tables:
-            count = mul(f, sub(f, tiles[1], tiles[0]), self.tiling.rows)
+            # A tile fetches the rows of the next one: there is one more than there are tiles.
+            count = mul(f, add(f, sub(f, tiles[1], tiles[0]), 1), self.tiling.rows)
             first_row, last = mul(f, tiles[0], self.tiling.rows), sub(f, plan.m, 1)
             fill_table(f, plan.row_table, plan.row_loops, first_row, count, last)
 
@@ -131,7 +140,7 @@ class _Kernel:
             last = sub(f, plan.k, 1)
             fill_table(f, plan.depth_table, plan.depth_loops, part.k, part.depth, last)
         with f.loop(*part.panels, name="panel", unroll=1) as panel:
-            columns = self.operands.columns(part, mul(f, panel.index, self.tiling.columns))
+            columns = self.operands.columns(part, panel.index)
             with f.loop(*part.tiles, name="tile", unroll=1) as tile:
                 self._tile(part, tile.index, panel.index, columns)
 
@@ -139,14 +148,14 @@ class _Kernel:
         f, totals = self.f, self._totals(part, tile, panel)
         if self.plan.chunks == 1:
             self.results.ask(part, tile, panel)
-            self._multiply(part, tile, columns, totals)
+            self._multiply(part, tile, panel, columns, totals)
             self.results.finish(part, tile, panel, totals)
             return
         last = f.icmp("eq", value(add(f, part.k, part.depth)), value(self.plan.k))
         if self.results.fetch is not None:
             with f.when(last, name="ahead"):
                 self.results.ask(part, tile, panel)
-        self._multiply(part, tile, columns, totals)
+        self._multiply(part, tile, panel, columns, totals)
         with f.when(last, name="last"):
             self.results.finish(part, tile, panel, totals)
 
@@ -160,19 +169,26 @@ class _Kernel:
 
     # Multiplying.
 
-    def _multiply_tables(self, part: Part, tile: Value, columns: Columns, totals: Value) -> None:
+    def _multiply_tables(
+        self, part: Part, tile: Value, panel: Value, columns: Columns, totals: Value
+    ) -> None:
         f, plan = self.f, self.plan
         lhs = plan.lhs.at(f, part.batch, 0, columns.first if self.tiling.beside else 0)
         first = f.icmp("eq", value(part.k), 0)
         at = mul(f, sub(f, tile, part.tiles[0]), self.tiling.rows)
         rows = f.gep(plan.row_table, at, I64)
         steps = value(columns.step), value(columns.count)
+        later, apart = columns.at, columns.step
+        if fetches_panels(plan.spec):
+            later, apart = self.operands.next_panel(part, panel, tile), plan.rhs.first
         numbers = (value(part.depth), first, rows, plan.depth_table, *steps)
-        f.call(self._tile_name, VOID, (lhs, columns.at, totals, *numbers))
+        f.call(self._tile_name, VOID, (lhs, columns.at, totals, *numbers, later, value(apart)))
 
-    def _multiply(self, part: Part, tile: Value, columns: Columns, totals: Value) -> None:
+    def _multiply(
+        self, part: Part, tile: Value, panel: Value, columns: Columns, totals: Value
+    ) -> None:
         if self.tiling.tables:
-            self._multiply_tables(part, tile, columns, totals)
+            self._multiply_tables(part, tile, panel, columns, totals)
             return
         f, plan = self.f, self.plan
         if self.tiling.pack_lhs:
@@ -201,7 +217,9 @@ class _Kernel:
         if tiling.tables:
             whole = divides(tiling.columns, spec.n)
             tile = Tile(self.plan.scalar, *shape, None, None, fold=tiling.fold)
-            define_table_tile(module, self._tile_name, tile, spec.dtype, tiling.beside, whole)
+            rows, panels = fetched_rows(spec, tiling), fetches_panels(spec)
+            found = Found(spec.dtype, tiling.beside, whole, rows, panels)
+            define_table_tile(module, self._tile_name, tile, found)
             return
         row, along = (
             (1, lhs_width(tiling))
@@ -210,4 +228,5 @@ class _Kernel:
         )
         tile = Tile(self.plan.scalar, *shape, row, along, not tiling.even, tiling.turned)
         tile = replace(tile, fold=tiling.fold, offset=tiling.offset, ahead=tiling.ahead)
+        tile = replace(tile, unsigned=spec.dtype is uint8)
         define_tile(module, self._tile_name, tile)

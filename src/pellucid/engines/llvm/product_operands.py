@@ -11,10 +11,20 @@ from dataclasses import dataclass
 from pellucid.engines.llvm.folded import FoldedOperand, define_folded_packing
 from pellucid.engines.llvm.panels import Operand, define_packing
 from pellucid.engines.llvm.product_plan import Part, Plan
-from pellucid.engines.llvm.sizes import Number, add, greatest, least, mul, quotient, sub, value
+from pellucid.engines.llvm.sizes import (
+    Number,
+    add,
+    greatest,
+    least,
+    mul,
+    quotient,
+    remainder,
+    sub,
+    value,
+)
 from pellucid.engines.llvm.text import Function, Module
 from pellucid.engines.llvm.tiling import Size, lhs_width
-from pellucid.engines.llvm.types import VOID, Value
+from pellucid.engines.llvm.types import I64, VOID, Value, constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +75,16 @@ class Operands:
         panel = mul(f, at, mul(f, plan.panel_depth, lhs_width(plan.tiling)))
         return f.gep(plan.lhs_panels, panel, plan.scalar)
 
-    def columns(self, part: Part, n: Number) -> Columns:
-        """The columns from n on, packed if need be."""
+    def columns(self, part: Part, panel: Value) -> Columns:
+        """The columns of a panel, packed if need be."""
         f, plan, columns = self.f, self.plan, self.plan.tiling.columns
+        n = mul(f, panel, columns)
         source = plan.rhs.at(f, part.batch, part.k, n)
         count = sub(f, plan.n, n)
         if plan.tiling.turned:
             return Columns(n, source, plan.rhs.second, count)
         if plan.tiling.pack_rhs:
-            self._call_packing("rhs", source, plan.rhs_panel, part.depth, count)
-            return Columns(n, plan.rhs_panel, columns, count)
+            return Columns(n, self._packed(part, panel, source, count), columns, count)
         if plan.tiling.beside or divides(columns, plan.spec.n):
             return Columns(n, source, plan.rhs.first, count)
         whole = f.icmp("sge", value(count), columns)
@@ -83,13 +93,41 @@ class Operands:
         step = f.select(whole, value(plan.rhs.first), columns)
         return Columns(n, f.select(whole, source, plan.rhs_panel), step, count)
 
+    def _packed(self, part: Part, panel: Value, source: Value, count: Number) -> Value:
+        """Where a panel is packed: with those after it, if several are packed at once."""
+        f, plan = self.f, self.plan
+        if plan.tiling.slab == 1:
+            self._call_packing("rhs", source, plan.rhs_panel, part.depth, count)
+            return plan.rhs_panel
+        place = remainder(f, sub(f, panel, part.panels[0]), plan.tiling.slab)
+        with f.when(f.icmp("eq", value(place), 0), name="slab"):
+            self._call_packing("rhs", source, plan.rhs_panel, part.depth, count)
+        return f.gep(plan.rhs_panel, mul(f, place, plan.panel_size), plan.scalar)
+
+    def next_panel(self, part: Part, panel: Value, tile: Value) -> Value:
+        """The part of the panel after this one that a tile is to fetch: a vector of each k.
+
+        After the last panel comes the first one of the next chunk; after the last chunk, the first.
+        """
+        f, plan, tiling = self.f, self.plan, self.plan.tiling
+        after = f.add(panel, 1)
+        ends = f.icmp("sge", after, value(part.panels[1]))
+        end = add(f, part.k, part.depth)
+        chunk = f.select(f.icmp("sge", value(end), value(plan.k)), constant(I64, 0), value(end))
+        k = f.select(ends, chunk, value(part.k))
+        first = f.select(ends, value(part.panels[0]), after)
+        vector = remainder(f, sub(f, tile, part.tiles[0]), tiling.vectors)
+        n = add(f, mul(f, first, tiling.columns), mul(f, vector, tiling.lanes))
+        return plan.rhs.at(f, part.batch, k, n)
+
     def _call_packing(
         self, which: str, source: Value, panel: Value, depth: Number, count: Number
     ) -> None:
         strides = (self.plan.lhs.first, self.plan.lhs.second)
         if which == "rhs":
             strides = (self.plan.rhs.second, self.plan.rhs.first)
-        numbers = [value(number) for number in (depth, count, *strides)]
+        apart = (self.plan.panel_size,) if self.plan.tiling.fold > 1 else ()
+        numbers = [value(number) for number in (depth, count, *strides, *apart)]
         self.f.call(f"{self.f.name}.pack_{which}", VOID, (source, panel, *numbers))
 
     def define(self, module: Module) -> None:
@@ -118,7 +156,8 @@ class Operands:
             define_packing(module, name, operand, width)
             return
         raised, summed = (tiling.offset and which == side for side in ("lhs", "rhs"))
-        folded = FoldedOperand(spec.dtype, across, along, tiling.fold, raised, summed)
+        panels = tiling.slab if which == "rhs" else 1
+        folded = FoldedOperand(spec.dtype, across, along, tiling.fold, raised, summed, panels)
         define_folded_packing(module, name, folded, width)
 
 

@@ -92,6 +92,7 @@ class Plan:
         self.chunk = greatest(f, mul(f, parts(f, even, 8), 8), 8)
         # Rows of a panel: elements of `fold` k's, and those sums of columns that `folded` tells of.
         self.panel_depth = add(f, quotient(f, self.chunk, tiling.fold), int(tiling.offset))
+        self.panel_size = mul(f, self.panel_depth, tiling.columns)
         self.tiles, self.panels = parts(f, self.m, tiling.rows), parts(f, self.n, tiling.columns)
         self.block, self.group = self._number(tiling.block), self._number(tiling.group)
         # So many groups are done together.
@@ -104,17 +105,19 @@ class Plan:
         self.tall = sub(f, self.tiles, short)
 
     def _take_scratch(self) -> None:
-        # One panel of rhs, a block of panels of lhs, and the running totals of all tiles.
+        # The panels of rhs packed at once, a block of panels of lhs, all tiles' running totals.
         f, tiling = self.f, self.tiling
         together = mul(f, self.span, self.group)
         kept = 1 if self.chunks == 1 else mul(f, self.block, least(f, together, self.panels))
         counts = (
-            mul(f, self.panel_depth, tiling.columns),
+            mul(f, self.panel_size, tiling.slab),
             mul(f, mul(f, self.block, self.panel_depth), lhs_width(self.tiling))
             if tiling.pack_lhs
             else 0,
             mul(f, kept, tiling.rows * tiling.columns),
-            mul(f, self.block, tiling.rows * 64 // self.scalar.bits) if tiling.tables else 0,
+            mul(f, add(f, self.block, 1), tiling.rows * 64 // self.scalar.bits)
+            if tiling.tables
+            else 0,
             mul(f, self.chunk, 64 // self.scalar.bits) if tiling.tables else 0,
         )
         offsets: list[Number] = [0]

@@ -7,14 +7,12 @@ of a vector along a kept axis is a chain of its own. See `loops.ir.Reduce` for t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pellucid.core.dtype import integer_range
 from pellucid.engines.llvm import sizes
 from pellucid.engines.llvm.elementwise import combine as combine_elements
-from pellucid.engines.llvm.elementwise import literal, register_type
+from pellucid.engines.llvm.elementwise import identity, register_type
 from pellucid.engines.llvm.scope import Bundle, Scope, Vector, prefix
 from pellucid.engines.llvm.sizes import Number
 from pellucid.engines.llvm.text import Function
@@ -23,14 +21,6 @@ from pellucid.engines.loops.ir import LANES, Accumulator, Reduce, Statement
 
 Run = Callable[[Scope, tuple[Statement, ...]], None]
 """What emits statements in a scope."""
-
-
-def identity(result: Accumulator) -> Value:
-    """What a reduction starts with: it changes nothing, not even the sign of a zero."""
-    dtype = result.dtype
-    low, high = (-math.inf, math.inf) if dtype.is_floating else integer_range(dtype)
-    zero = -0.0 if dtype.is_floating else 0
-    return literal({"sum": zero, "prod": 1, "max": low, "min": high}[result.kind], dtype)
 
 
 def combine(f: Function, result: Accumulator, lhs: Value, rhs: Value) -> Value:
@@ -83,7 +73,7 @@ def _one_chain(scope: Scope, reduce: Reduce, run: Run, first: Number, stop: Numb
 
 def _starts(scope: Scope, reduce: Reduce) -> list[Bundle]:
     lanes, copies = (scope.vector.lanes, scope.vector.copies) if scope.vector else (1, 1)
-    f, starts = scope.f, [identity(result) for result in reduce.results]
+    f, starts = scope.f, [identity(result.kind, result.dtype) for result in reduce.results]
     return [(f.splat(start, start.type.with_lanes(lanes)),) * copies for start in starts]
 
 
@@ -257,7 +247,7 @@ class _Lanes:
         found: list[Bundle] = []
         for result in self.reduce.results:
             (element,) = inner.spread(result.value)
-            idle = f.splat(identity(result), element.type)
+            idle = f.splat(identity(result.kind, result.dtype), element.type)
             found.append((f.select(mask, element, idle),))
         return found
 
@@ -290,7 +280,7 @@ class _Lanes:
     def _clear(self, memory: list[Value], count: int) -> None:
         width = min(self.plan.width, count)
         for result, lanes in zip(self.reduce.results, memory, strict=True):
-            start = identity(result)
+            start = identity(result.kind, result.dtype)
             wide = self.f.splat(start, start.type.with_lanes(width))
             for lane in range(0, count, width):
                 self.f.store(wide, self.f.gep(lanes, lane, start.type))

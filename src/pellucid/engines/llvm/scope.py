@@ -18,6 +18,7 @@ from pellucid.engines.llvm.elementwise import (
     cast,
     combine,
     from_memory,
+    identity,
     literal,
     memory_type,
     to_memory,
@@ -29,6 +30,7 @@ from pellucid.engines.llvm.types import I1, I32, I64, Type, Value, constants, un
 from pellucid.engines.loops.ir import (
     Affine,
     Apply,
+    Chain,
     Const,
     Extent,
     Index,
@@ -102,10 +104,10 @@ class Scope:
                 self._scatter(line, raw, start, step, wild, copy)
                 continue
             at = f.gep(self.pointers[line.buffer], self._along(start, step, copy), scalar)
-            if self.vector is not None and self.vector.mask is not None:
-                _store_masked(f, raw, at, self.vector.mask)
+            if self._is_whole() and self.kernel.bound(line.buffer, "stream") is not None:
+                f.stream(raw, at)
             else:
-                f.store(raw, at)
+                self._write(at, raw)
 
     def update(self, line: Update) -> None:
         """Read, combine and write back, in the order of the loops."""
@@ -134,10 +136,35 @@ class Scope:
         raw = to_memory(f, value, dtype)
         if not along or step != 1:
             self._scatter(line, raw, start, step, (), copy)
-        elif self.vector is not None and self.vector.mask is not None:
-            _store_masked(f, raw, at, self.vector.mask)
         else:
-            f.store(raw, at)
+            self._write(at, raw)
+
+    def chain(self, line: Chain) -> None:
+        """Combine with what the chains of these columns have reached."""
+        f, dtype = self.f, self.kernel.buffer(line.buffer).dtype
+        scalar, base = memory_type(dtype), self.pointers[line.buffer]
+        start, step, wild = self.locate(line.index)
+        assert not wild, "a column is found by the loops alone"
+        assert self.vector is None or step == 1, "columns lie beside each other"
+        along, _, _ = self.locate(line.along)
+        begins = f.icmp("eq", sizes.value(along), 0)
+        for copy, value in enumerate(self.spread(line.value)):
+            at = f.gep(base, self._along(start, step, copy), scalar)
+            old = self._load_vector(at, scalar.with_lanes(value.type.lanes))
+            first = f.splat(identity(line.kind, dtype), old.type)
+            new = combine(f, line.kind, dtype, f.select(begins, first, old), value)
+            self._write(at, new)
+
+    def _write(self, at: Value, raw: Value) -> None:
+        """Write a vector, or the lanes of it that exist."""
+        if self.vector is not None and self.vector.mask is not None:
+            _store_masked(self.f, raw, at, self.vector.mask)
+        else:
+            self.f.store(raw, at)
+
+    def _is_whole(self) -> bool:
+        """Whether all lanes of a vector exist."""
+        return self.vector is not None and self.vector.mask is None
 
     def spread(self, name: str) -> Bundle:
         """A named value as full vectors, one for each copy."""

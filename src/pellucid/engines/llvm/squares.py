@@ -1,11 +1,11 @@
-"""How are small squares of a matrix turned in registers? Vectors of pieces of rows are woven."""
+"""How are small pieces of a matrix turned in registers? Vectors of pieces of rows are woven."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from pellucid.engines.llvm.text import Function
-from pellucid.engines.llvm.types import Value, undefined
+from pellucid.engines.llvm.types import I32, Type, Value, undefined
 
 
 def turned(f: Function, pieces: Sequence[Value]) -> list[Value]:
@@ -43,6 +43,53 @@ def _weave(f: Function, lhs: Value, rhs: Value, inner: int, pick: Sequence[int])
         for p in pick
     ]
     return f.shuffle(lhs, rhs, lanes)
+
+
+def interleaved(f: Function, rows: Sequence[Value], lanes: int) -> list[Value]:
+    """Two rows of 16-bit numbers, or four of bytes, as vectors of 32-bit elements of columns.
+
+    An element holds a column's numbers, that of the first row lowest; a vector has so many `lanes`,
+    and a row is one, two or (of bytes) four of them wide.
+    """
+    width = rows[0].type.lanes
+    if len(rows) == 2:
+        numbers = [at // 2 + at % 2 * width for at in range(2 * lanes)]
+        firsts = range(0, width, lanes)
+        orders = [[first + number for number in numbers] for first in firsts]
+        words = [f.shuffle(rows[0], rows[1], order) for order in orders]
+        return [f.bitcast(word, I32.with_lanes(lanes)) for word in words]
+    # Within 128 bits first, where it costs least: then part q has columns 16 i + 4 q and the next
+    # three in its i-th 128 bits.
+    low, high = (_zipped(f, rows[at], rows[at + 1], 8) for at in (0, 2))
+    parts = [part for a, b in zip(low, high, strict=True) for part in _zipped(f, a, b, 16)]
+    return _regrouped(f, [f.bitcast(part, I32.with_lanes(width // 4)) for part in parts])
+
+
+def _zipped(f: Function, lhs: Value, rhs: Value, bits: int) -> list[Value]:
+    """Numbers of so many bits by turns from both: of the lower and the upper half of 128 bits."""
+    count = lhs.type.bits * lhs.type.lanes // bits
+    type, inner = Type(f"i{bits}", count), 128 // bits
+    pair = f.bitcast(lhs, type), f.bitcast(rhs, type)
+    halves = (range(inner // 2), range(inner // 2, inner))
+    return [_weave(f, *pair, inner, [at + side for at in h for side in (0, inner)]) for h in halves]
+
+
+def _regrouped(f: Function, parts: Sequence[Value]) -> list[Value]:
+    """The i-th 128 bits of four vectors, one after the other: a vector for each i."""
+    count = parts[0].type.lanes // 4
+    if count == 1:
+        return [_concatenated(f, parts)]
+    found: list[Value] = []
+    for at in range(0, count, 2):
+        two = (at, count + at, at + 1, count + at + 1)
+        low, high = (_picked(f, parts[first], parts[first + 1], two) for first in (0, 2))
+        found += [_picked(f, low, high, four) for four in ((0, 1, 4, 5), (2, 3, 6, 7))]
+    return found
+
+
+def _picked(f: Function, lhs: Value, rhs: Value, pick: Sequence[int]) -> Value:
+    """Pieces of 128 bits, of two vectors of 32-bit elements."""
+    return f.shuffle(lhs, rhs, [4 * piece + at for piece in pick for at in range(4)])
 
 
 def gathered(f: Function, elements: Sequence[Value]) -> Value:

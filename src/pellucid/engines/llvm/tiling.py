@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
-from math import prod
+from math import gcd, prod
 from statistics import fmean
 
 from pellucid.core.dtype import DType, float32, float64, int32, int64, uint32, uint64
@@ -111,7 +111,8 @@ class Tiling:
     are turned in registers. `tables`: lhs is read where it lies, through tables of rows and k's.
     `beside`: so are vectors of lhs and rhs, which are multiplied lane by lane.
     `fold`: an element of the packed panels holds so many k's (see `folded`). `chain`: a chunk of k
-    is not longer. `ahead`: rhs, which one row reads once, is fetched so many k's ahead.
+    is not longer. `ahead`: rhs, which few rows read once, is fetched so many k's ahead. `slab`: so
+    many panels of rhs are packed at once.
     """
 
     rows: int
@@ -128,6 +129,7 @@ class Tiling:
     fold: int = 1
     chain: int = CHUNK
     ahead: int = 0
+    slab: int = 1
 
     @property
     def offset(self) -> bool:
@@ -160,6 +162,11 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
 
     With unknown extents, `block` and `group` name the parameters; `cut` gives their numbers.
     """
+    tiling = _chosen(spec, isa, block, group)
+    return replace(tiling, slab=_slab(spec, tiling))
+
+
+def _chosen(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
     if spec.beside:
         return _beside(spec, isa, block, group)
     lanes = isa.lanes(_accumulator_bits(spec.dtype))
@@ -272,12 +279,12 @@ def _launch(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) ->
     kept = min(max(span // (group * tiling.columns), 1) * group, panels)
     deep = panel_depth(chunk, tiling)
     counts = (
-        deep * tiling.columns,
+        tiling.slab * deep * tiling.columns,
         tiling.pack_lhs * block * deep * lhs_width(tiling),
         block * kept * tiling.rows * tiling.columns,
     )
     bytes = [-(-count * _accumulator_bits(dtype) // 512) * 64 for count in counts]
-    tables = -(-block * tiling.rows // 8) + -(-chunk // 8) if tiling.tables else 0
+    tables = -(-(block + 1) * tiling.rows // 8) + -(-chunk // 8) if tiling.tables else 0
     return Cut(block, group, tasks, -(-_WORTH_A_THREAD // products), sum(bytes) + 64 * tables)
 
 
@@ -371,6 +378,26 @@ _PAGE = 4096
 """Bytes of a page of memory."""
 
 
+def fetches_panels(spec: ProductSpec) -> bool:
+    """Whether tiles that tables serve fetch the next panel of rhs: along lines of memory."""
+    return spec.tables is not None and not spec.beside and spec.rhs.second == 1
+
+
+def fetched_rows(spec: ProductSpec, tiling: Tiling) -> int:
+    """The level of cache to which such tiles fetch the rows of the next one; 0: they do not.
+
+    It is the nearest one if that can hold a line of each row of both, wherever k stands.
+    """
+    if spec.tables is None or spec.beside or spec.tables.depth_strides[-1:] != (1,):
+        return 0
+    step = spec.tables.row_strides[-1]
+    if not isinstance(step, int):
+        return 2
+    # Lines 4 KiB apart share a set of eight.
+    held = 8 * (_PAGE // gcd(step * spec.dtype.bytes, _PAGE))
+    return 1 if 2 * tiling.rows <= held else 2
+
+
 def _low_tile(spec: ProductSpec, isa: Isa, rows: int, vectors: int) -> tuple[int, int]:
     """A tile low enough for rows of lhs that collide, if there are columns for it."""
     wide = isinstance(spec.n, int) and spec.n % (4 * isa.lanes(_accumulator_bits(spec.dtype))) == 0
@@ -380,14 +407,19 @@ def _low_tile(spec: ProductSpec, isa: Isa, rows: int, vectors: int) -> tuple[int
 def _even_rows(spec: ProductSpec, m: int, tallest: int) -> int:
     """The height of tiles that are as even as can be; through tables, one that divides a line.
 
-    128 rows are 18 tiles of 6 and 4 of 5, not 21 and one of 2.
+    128 rows are 18 tiles of 6 and 4 of 5, not 21 and one of 2. Where no height divides a line, rows
+    too many are weighed against a row's worth that each tile costs: 49 are 5 of 10, not 4 of 13.
     """
-    line = spec.tables.rows[-1] if spec.tables is not None else 0
+    if spec.tables is None:
+        return -(-m // -(-m // tallest)) if m else tallest
+    line = spec.tables.rows[-1] if spec.tables.rows else 0
     if isinstance(line, int) and line:
         for rows in range(min(tallest, line), -(-6 * tallest // 7) - 1, -1):
             if line % rows == 0:
                 return rows
-    return -(-m // -(-m // tallest)) if m else tallest
+    tallest = min(tallest, max(m, 1))
+    heights = range(-(-5 * tallest // 7), tallest + 1)
+    return min(heights, key=lambda rows: (-(-m // rows) * (rows + 1), -rows))
 
 
 def _packs_rhs(spec: ProductSpec) -> bool:
@@ -417,6 +449,17 @@ _ONE_TILE = 8
 
 _SHORT_ROW = 2048
 """Bytes from one k of rhs to the next up to which its panels are read where they lie."""
+
+
+def _slab(spec: ProductSpec, tiling: Tiling) -> int:
+    """How many panels of rhs have a cache line of each row together, where they are packed."""
+    line = tiling.columns * spec.dtype.bytes
+    whole = tiling.pack_rhs and spec.rhs.second == 1 and line < _LINE and _LINE % line == 0
+    return _LINE // line if whole and tiling.fold > 1 else 1
+
+
+_LINE = 64
+"""Bytes of a cache line."""
 
 
 def _turns_rhs(spec: ProductSpec) -> bool:

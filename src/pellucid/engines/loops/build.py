@@ -39,7 +39,7 @@ def draft_phase(graph: Graph, strides: tuple[Strides, ...] | None, phase: Phase)
     each = zip(graph.nodes, graph.results, strict=True)
     (shape,) = (sizes_of(results[0]) for n, results in each if n.op.name == "convolution")
     pieces = tuple((size,) for size in (shape[0], *phase.count, shape[-1]))
-    found = _cut_up(
+    found = cut_up(
         pieces, lambda pieces: Writer(rule_of, graph, strides, pieces, shape, phase).write()
     )
     lines, starts = begun(found.lines)
@@ -49,12 +49,13 @@ def draft_phase(graph: Graph, strides: tuple[Strides, ...] | None, phase: Phase)
 def written(
     graph: Graph, strides: tuple[Strides, ...] | None, write: Callable[[Writer], Draft]
 ) -> Draft:
-    """The draft that `write` writes, with the loops of the outputs cut where it takes that."""
+    """The draft that `write` writes, in loops over the outputs."""
     pieces = tuple((size,) for size in whole_shape(graph))
-    return _cut_up(pieces, lambda pieces: write(Writer(rule_of, graph, strides, pieces)))
+    return cut_up(pieces, lambda pieces: write(Writer(rule_of, graph, strides, pieces)))
 
 
-def _cut_up(pieces: Pieces, write: Callable[[Pieces], Draft]) -> Draft:
+def cut_up(pieces: Pieces, write: Callable[[Pieces], Draft]) -> Draft:
+    """The draft that `write` writes, with the loops cut where it takes that."""
     while True:
         try:
             return write(pieces)

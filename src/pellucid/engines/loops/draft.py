@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 from pellucid.core.shape import static_shape
 from pellucid.engines.loops.ir import (
@@ -11,16 +11,19 @@ from pellucid.engines.loops.ir import (
     Affine,
     Axis,
     Buffer,
+    Chain,
     Contract,
     Let,
+    ReductionKind,
     Sort,
     Store,
+    Until,
     Update,
 )
 from pellucid.engines.loops.space import Place
 from pellucid.ir.graph import Value
 
-REDUCTIONS: Final[dict[str, Literal["sum", "prod", "max", "min"]]] = {
+REDUCTIONS: Final[dict[str, ReductionKind]] = {
     "sum": "sum", "prod": "prod", "max": "max", "min": "min",
 }  # fmt: skip
 """Reducing ops, and how they combine two elements."""
@@ -39,7 +42,7 @@ class Group:
     results: list[Accumulator] = field(default_factory=list[Accumulator])
 
 
-Line = Let | Store | Update | Group | Contract | Sort
+Line = Let | Store | Update | Chain | Group | Contract | Sort | Until
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,8 @@ class Draft:
     `axes` are the loops of the outputs, in row-major order. A reduction's group may stand before
     the lines it uses.
     `arrays` are the contents of the buffers c0, c1, ..., which come after the outputs. A buffer in
-    `starts` is to be given from so many elements on.
+    `starts` is to be given from so many elements on. An `Until` among the lines says where all
+    loops but the first end.
     """
 
     axes: tuple[Axis, ...]

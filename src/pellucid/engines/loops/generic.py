@@ -14,6 +14,7 @@ from pellucid.engines.loops.ir import (
     Affine,
     Apply,
     Axis,
+    Chain,
     Const,
     Contract,
     Extent,
@@ -77,6 +78,8 @@ class _Generaliser:
                 return Loop(self._axis(axis), self.block(body))
             case Store() | Update():
                 return replace(statement, index=self._index(statement.index))
+            case Chain():
+                raise AssertionError("rows and columns are one kernel where sizes are known")
             case Contract(_, _, axes, lhs, rhs):
                 left, right = (replace(x, index=self._index(x.index)) for x in (lhs, rhs))
                 inside = tuple(self._axis(axis) for axis in axes)

@@ -157,6 +157,9 @@ Expression = Const | Load | Apply | Index | Quotient | Remainder | Extent | Rand
 
 # Statements.
 
+ReductionKind = Literal["sum", "prod", "max", "min"]
+"""How a reduction combines two elements."""
+
 
 @dataclass(frozen=True, slots=True)
 class Let:
@@ -191,11 +194,35 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True)
+class Chain:
+    """Combine a named value with an element of the buffer, which begins anew where `along` is 0.
+
+    A reduction down the rows of a nest, in which each column has a chain of its own. `along` counts
+    the elements of a chain, whose turns come one after the other.
+    """
+
+    buffer: str
+    index: Affine
+    kind: ReductionKind
+    value: str
+    along: Affine
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """Turns are made while `index` is below `size`; axes further inside count as 0 in it."""
+
+    index: Affine
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Loop:
-    """Run the body for each position of the axis."""
+    """Run the body for each position of the axis, or for those before the end that is given."""
 
     axis: Axis
     body: tuple[Statement, ...]
+    until: Until | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +230,7 @@ class Accumulator:
     """One result of a Reduce: `name` is the sum, say, of `value`, kept in `dtype`."""
 
     name: str
-    kind: Literal["sum", "prod", "max", "min"]
+    kind: ReductionKind
     dtype: DType
     value: str
 
@@ -263,13 +290,15 @@ class Sort:
     descending: bool
 
 
-Line = Let | Store | Update | Contract | Sort
+Line = Let | Store | Update | Chain | Contract | Sort
 """A statement with no others in it."""
 
 Statement = Line | Loop | Reduce
 
 
-BindingKind = Literal["thread", "vector", "unroll", "rows", "vectors", "block", "group", "pack"]
+BindingKind = Literal[
+    "thread", "vector", "unroll", "rows", "vectors", "block", "group", "pack", "stream"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +307,8 @@ class Binding:
 
     A product's m runs in tiles of so many `rows`, its n in panels of so many `vectors`; a task
     takes a `block` of tiles by a `group` of panels. The operand that moves along an axis with
-    `pack` is packed.
+    `pack` is packed. With "stream" the name is a buffer's, which is written past the caches and
+    begins at a multiple of so many bytes.
     """
 
     axis: str
@@ -334,11 +364,14 @@ def accumulation_dtype(dtype: DType) -> DType:
 
 def is_ordered(loop: Loop) -> bool:
     """Whether turns of a loop may meet at one element, so that they come one after the other."""
+    name = loop.axis.name
     made = {s.name for s in nested(loop.body) if isinstance(s, Let)}
-    updates = (s for s in nested(loop.body) if isinstance(s, Update))
     return any(
-        made.intersection((*s.index.names, s.guard)) or not s.index.coefficient(loop.axis.name)
-        for s in updates
+        not s.index.coefficient(name)
+        or (isinstance(s, Update) and made.intersection((*s.index.names, s.guard)))
+        or (isinstance(s, Chain) and s.along.coefficient(name))
+        for s in nested(loop.body)
+        if isinstance(s, Update | Chain)
     )
 
 
@@ -350,6 +383,8 @@ def indexes(statement: Line) -> tuple[Affine, ...]:
             return () if isinstance(value, Const | Apply | Extent) else (value.index,)
         case Store() | Update():
             return (statement.index,)
+        case Chain():
+            return (statement.index, statement.along)
         case Contract():
             return (statement.lhs.index, statement.rhs.index)
         case Sort():
@@ -362,7 +397,7 @@ def used_names(statement: Line) -> tuple[str, ...]:
     match statement:
         case Let():
             return (*used, *_operands(statement.value))
-        case Store():
+        case Store() | Chain():
             return (*used, statement.value)
         case Update():
             return (*used, statement.value, statement.guard)

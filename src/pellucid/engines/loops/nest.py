@@ -19,6 +19,7 @@ from pellucid.engines.loops.ir import (
     Affine,
     Apply,
     Axis,
+    Chain,
     Const,
     Contract,
     Extent,
@@ -32,6 +33,7 @@ from pellucid.engines.loops.ir import (
     Sort,
     Statement,
     Store,
+    Until,
     Update,
     chunk_of,
     indexes,
@@ -55,7 +57,8 @@ def nest(
     names = {axis.name: _loop_name(at) for at, axis in enumerate(axes)}
     lines = tuple(_substitute(line, lambda index: _renamed(index, names)) for line in lines)
     axes = tuple(Axis(names[axis.name], axis.extent) for axis in axes)
-    placer = _Placer(lines)
+    end = next((line for line in lines if isinstance(line, Until)), None)
+    placer = _Placer(tuple(line for line in lines if line is not end), end)
     if order is None:
         axes = _by_lhs(axes, lines)
     else:
@@ -107,6 +110,8 @@ def _mergeable(outer: Axis, inner: Axis, lines: tuple[Line, ...]) -> bool:
 
 
 def _indexes(line: Line) -> tuple[Affine, ...]:
+    if isinstance(line, Until):
+        return (line.index,)
     return () if isinstance(line, Group) else indexes(line)
 
 
@@ -168,8 +173,10 @@ def _substitute(line: Line, change: Callable[[Affine], Affine]) -> Line:
             if isinstance(value, Const | Apply | Extent):
                 return line
             return replace(line, value=replace(value, index=change(value.index)))
-        case Store() | Update():
+        case Store() | Update() | Until():
             return replace(line, index=change(line.index))
+        case Chain(_, index, _, _, along):
+            return replace(line, index=change(index), along=change(along))
         case Contract(_, _, _, lhs, rhs):
             left, right = (replace(load, index=change(load.index)) for load in (lhs, rhs))
             return replace(line, lhs=left, rhs=right)
@@ -181,9 +188,10 @@ def _substitute(line: Line, change: Callable[[Affine], Affine]) -> Line:
 
 
 class _Placer:
-    """Puts lines where all they depend on is known."""
+    """Puts lines where all they depend on is known, in loops of which the inner may have an end."""
 
-    def __init__(self, lines: tuple[Line, ...]) -> None:
+    def __init__(self, lines: tuple[Line, ...], end: Until | None) -> None:
+        self.end = end
         self.made_by: dict[str, Line] = {}
         for line in lines:
             for name in _made(line):
@@ -211,10 +219,17 @@ class _Placer:
         names = {axis.name for axis in axes}
         before = [line for line in lines if not self._depends(line) & names]
         after = [line for line in lines if self._depends(line) & names]
-        loop = Loop(axes[0], self._nested(after, axes[1:]))
+        loop = Loop(axes[0], self._nested(after, axes[1:]), self._end_of(axes[0]))
         return (*(self._statement(line) for line in before), loop)
 
+    def _end_of(self, axis: Axis) -> Until | None:
+        """Where a loop ends, if not after all its turns: a chunk begins, but may not be full."""
+        if self.end is None or axis.name not in self.end.index.names[1:]:
+            return None
+        return self.end
+
     def _statement(self, line: Line) -> Statement:
+        assert not isinstance(line, Until), "an end belongs to the loops"
         if not isinstance(line, Group):
             return line
         loops = self._loops(line)
@@ -264,7 +279,7 @@ def _made(line: Line) -> tuple[str, ...]:
     match line:
         case Let() | Contract():
             return (line.name,)
-        case Store() | Update() | Sort():
+        case Store() | Update() | Chain() | Sort() | Until():
             return ()
         case Group():
             return tuple(result.name for result in line.results)
@@ -274,4 +289,4 @@ def _used(line: Line) -> tuple[str, ...]:
     """The names of variables and axes that a line uses."""
     if isinstance(line, Group):
         return tuple(result.value for result in line.results)
-    return used_names(line)
+    return line.index.names if isinstance(line, Until) else used_names(line)

@@ -15,6 +15,7 @@ from pellucid.engines.loops.ir import (
     Affine,
     Axis,
     Buffer,
+    Chain,
     Kernel,
     Let,
     Load,
@@ -97,7 +98,7 @@ def _first(
     body: tuple[Statement, ...] = (*outside, replace(reduce, part=CHUNK), *stores)
     for axis in (*reversed(axes), count):
         body = (Loop(axis, body),)
-    return _tidy(Kernel(f"{kernel.name}_chunks", (), (*kernel.buffers, *partials), body))
+    return tidy(Kernel(f"{kernel.name}_chunks", (), (*kernel.buffers, *partials), body))
 
 
 def _second(
@@ -114,7 +115,7 @@ def _second(
     whole = Reduce(results, reduce.order, (count,), chunk, loads)
     reads = tuple(replace(buffer, access="read") for buffer in partials)
     body = _replaced(kernel.body, reduce, whole)
-    return _tidy(replace(kernel, buffers=(*kernel.buffers, *reads), body=body))
+    return tidy(replace(kernel, buffers=(*kernel.buffers, *reads), body=body))
 
 
 def _chunks(reduce: Reduce) -> int:
@@ -150,12 +151,12 @@ def _replaced(body: tuple[Statement, ...], old: Reduce, new: Reduce) -> tuple[St
     return tuple(change(statement) for statement in body)
 
 
-def _tidy(kernel: Kernel) -> Kernel:
+def tidy(kernel: Kernel) -> Kernel:
     """The kernel without what no store needs, and without the buffers it then does not touch."""
     body, _ = _needed(kernel.body, frozenset())
     statements = tuple(nested(body))
     loads = {s.value.buffer for s in statements if isinstance(s, Let) and isinstance(s.value, Load)}
-    touched = loads | {s.buffer for s in statements if isinstance(s, Store)}
+    touched = loads | {s.buffer for s in statements if isinstance(s, Store | Chain)}
     buffers = tuple(buffer for buffer in kernel.buffers if buffer.name in touched)
     return replace(kernel, buffers=buffers, body=body)
 

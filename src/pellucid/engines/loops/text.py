@@ -32,6 +32,7 @@ from pellucid.engines.loops.ir import (
     Binding,
     BindingKind,
     Buffer,
+    Chain,
     Const,
     Contract,
     Expression,
@@ -44,15 +45,18 @@ from pellucid.engines.loops.ir import (
     Quotient,
     Random,
     Reduce,
+    ReductionKind,
     Remainder,
     Size,
     Sort,
     Statement,
     Store,
+    Until,
     Update,
 )
 
 _KINDS: Final = "|".join(get_args(BindingKind))
+_COMBINED: Final = "|".join(get_args(ReductionKind))
 
 
 def print_kernel(kernel: Kernel) -> str:
@@ -125,6 +129,8 @@ def _block(statements: tuple[Statement, ...], indent: str) -> Iterator[str]:
                 yield f"{indent}store {buffer}[{index}] = {value}"
             case Update(buffer, index, how, value, guard):
                 yield f"{indent}update {buffer}[{index}] {how} {value} if {guard}"
+            case Chain(buffer, index, kind, value, along):
+                yield f"{indent}chain {buffer}[{index}] {kind} {value} along {along}"
             case Sort(buffer, index, step, axis, value, descending):
                 over = f"{axis.name} < {axis.extent}"
                 way = "falling" if descending else "rising"
@@ -132,8 +138,9 @@ def _block(statements: tuple[Statement, ...], indent: str) -> Iterator[str]:
                     f"{indent}sort {buffer}[{index}] step {step} over {over} "
                     f"by {value.buffer}[{value.index}] {way}"
                 )
-            case Loop(axis, body):
-                yield f"{indent}for {axis.name} < {axis.extent}"
+            case Loop(axis, body, until):
+                end = f" until {until.index} is {until.size}" if until else ""
+                yield f"{indent}for {axis.name} < {axis.extent}{end}"
                 yield from _block(body, indent + "  ")
             case Contract(name, dtype, axes, lhs, rhs):
                 pair = f"{lhs.buffer}[{lhs.index}] * {rhs.buffer}[{rhs.index}]"
@@ -207,7 +214,9 @@ Body = Callable[[], tuple[Statement, ...]]
 
 
 def _parse_loop(groups: Groups, body: Body) -> Loop:
-    return Loop(_parse_axis(groups[0]), body())
+    axis, index, size = groups
+    until = Until(_parse_affine(index), int(size)) if index else None
+    return Loop(_parse_axis(axis), body(), until)
 
 
 def _parse_store(groups: Groups, body: Body) -> Store:
@@ -218,6 +227,11 @@ def _parse_update(groups: Groups, body: Body) -> Update:
     buffer, index, how, value, guard = groups
     assert how in ("set", "add", "max", "min")
     return Update(buffer, _parse_affine(index), how, value, guard)
+
+
+def _parse_chain(groups: Groups, body: Body) -> Chain:
+    buffer, index, kind, value, along = groups
+    return Chain(buffer, _parse_affine(index), _parse_kind(kind), value, _parse_affine(along))
 
 
 def _parse_sort(groups: Groups, body: Body) -> Sort:
@@ -253,9 +267,10 @@ def _parse_let(groups: Groups, body: Body) -> Let:
 
 
 _STATEMENTS: dict[str, Callable[[Groups, Body], Statement]] = {
-    r"for (\w+ < \w+)": _parse_loop,
+    r"for (\w+ < \w+)(?: until (.*) is (\d+))?": _parse_loop,
     r"store (\w+)\[(.*)\] = (\w+)": _parse_store,
     r"update (\w+)\[(.*)\] (set|add|max|min) (\w+) if (\w+)": _parse_update,
+    rf"chain (\w+)\[(.*)\] ({_COMBINED}) (\w+) along (.*)": _parse_chain,
     r"sort (\w+)\[(.*?)\] step (\w+) over (\w+ < \w+) by (\w+)\[(.*?)\] (rising|falling)": (
         _parse_sort
     ),
@@ -266,12 +281,15 @@ _STATEMENTS: dict[str, Callable[[Groups, Body], Statement]] = {
 
 
 def _parse_accumulator(text: str) -> Accumulator:
-    found = re.fullmatch(r"(\w+): (\w+) = (sum|prod|max|min) (\w+)", text)
+    found = re.fullmatch(rf"(\w+): (\w+) = ({_COMBINED}) (\w+)", text)
     if found is None:
         raise ParseError(f"kernel text: expected 'name: dtype = sum value', got {text!r}")
     name, dtype, kind, value = found.groups()
-    assert kind in ("sum", "prod", "max", "min")
-    return Accumulator(name, kind, named_dtype(dtype), value)
+    return Accumulator(name, _parse_kind(kind), named_dtype(dtype), value)
+
+
+def _parse_kind(text: str) -> ReductionKind:
+    return cast(ReductionKind, text)
 
 
 def _parse_expression(text: str, dtype: DType) -> Expression:
