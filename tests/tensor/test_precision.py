@@ -287,6 +287,26 @@ def test_a_training_step_gives_the_same_bits_eager_and_compiled() -> None:
     assert 0.0 < apart < 2.0**-6
 
 
+def test_the_number_of_threads_does_not_matter() -> None:
+    x, kernel = drawn(300, 260), drawn(260, 520, seed=1)
+    q = drawn(2, 2, 150, 64, seed=2)
+
+    @pe.jit(precision="bf16")
+    def found(x: Any, kernel: Any, q: Any) -> Any:
+        g = pe.grad(lambda k: pe.sum(pe.tanh(x @ k) ** 2))(kernel)
+        return g, nn.attention(q, q, q, causal=True)
+
+    before, each = pe.get_threads(), list[list[Numbers]]()
+    try:
+        for threads in (1, 3):
+            pe.set_threads(threads)
+            each.append([np.asarray(one) for one in found(x, kernel, q)])
+    finally:
+        pe.set_threads(before)
+    for one, other in zip(*each, strict=True):
+        assert_same_bits(one, other)
+
+
 def test_large_values_stand_in_memory_as_bfloat16() -> None:
     model = nn.Sequential([nn.Dense(256, activation="gelu_tanh"), nn.Dense(64)])
     opt = optim.SGD(model, learning_rate=0.1)
