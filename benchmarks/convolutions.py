@@ -1,8 +1,8 @@
 """How fast are convolutions, forward, to their weights and to their operand?
 
-Those of a small CNN on 28x28 images, of ResNets, in groups as in ResNeXt, dilated as in
-segmentation, and depthwise ones of MobileNets. Transposed ones are the way to the operand of
-strided ones. pellucid and jax have channels last, and torch is given them so.
+Those of a small CNN on 28x28 images, of ResNets, dilated, in groups as in ResNeXt, and depthwise
+ones of MobileNets. A transposed one is the way to the operand of a strided one. pellucid and jax
+have channels last, and torch is given them so.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def test_parsed_text_of_every_pass_agrees(seed: int) -> None:
     with recording() as record:
         optimize(graph)
     texts = {stage.text.partition("\n")[2]: stage.name for stage in record.stages}
-    assert {"dce", "simplify", "fold", "cse", "fuse"} >= set(texts.values())
+    assert {"dce", "simplify", "layout", "fold", "cse", "fuse"} >= set(texts.values())
     for text, name in texts.items():
         parsed = parse_graph(text, lookup)
         assert print_graph(parsed) == text, name

@@ -20,7 +20,7 @@ from pellucid.engines.cpu.rules import body_of, realise
 from pellucid.engines.cpu.staging import contraction_of
 from pellucid.engines.llvm.contract import plan_contraction
 from pellucid.engines.llvm.target import AVX2, host_isa
-from pellucid.engines.loops.ir import Contract, Let, Load, Store, nested
+from pellucid.engines.loops.ir import Contract, Kernel, Let, Load, Store, nested
 from pellucid.engines.loops.roles import has_contraction
 from pellucid.engines.loops.text import parse_kernel, print_kernel
 from pellucid.ir.build import building
@@ -71,7 +71,15 @@ FORMS: list[tuple[dict[str, Any], tuple[tuple[int, ...], ...]]] = [
     (plain_attrs(2) | {"strides": (2, 3)}, ((2, 7, 7, 5), (1, 1, 5, 7), (7,))),
     (SAME | {"lhs_dilation": (2, 3), "feature_groups": 2}, ((2, 5, 4, 6), (3, 3, 3, 10), (10,))),
     (SAME | {"lhs_dilation": (2, 2), "flip": True}, ((2, 5, 4, 6), (4, 2, 6, 9), (9,))),
-]
+    # Lines long enough that padding is read as zeros; 648 k's are two chunks, cut within a line.
+    (SAME, ((3, 10, 9, 72), (3, 3, 72, 40), (40,))),
+    (
+        SAME | {"padding": ((2, 0), (0, 3)), "strides": (1, 2), "rhs_dilation": (2, 1)}
+        | {"feature_groups": 2, "flip": True},
+        ((2, 9, 8, 36), (3, 3, 18, 10), (10,)),
+    ),
+    (DEPTHWISE | {"padding": ((2, 2), (2, 1))}, ((2, 9, 30, 20), (5, 4, 1, 20), (20,))),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("number", range(len(FORMS)))
@@ -195,6 +203,31 @@ def test_only_padding_is_copied_never_a_window() -> None:
     assert realise(graph.nodes[0], AVX2).temporaries == (2 * 10 * 10 * 3 * 4,)
 
 
+def test_padding_is_not_copied_beside_long_lines() -> None:
+    for number in (0, 12, 14):
+        attrs, shapes = FORMS[number]
+        (fused, *_) = optimize(layer(attrs, *shapes)).nodes
+        made = realise(fused, AVX2)
+        assert len(made.calls) == 1
+        assert not made.temporaries
+        kernel = cast(Kernel, made.calls[0].kernel)
+        (contract,) = (s for s in nested(kernel.body) if isinstance(s, Contract))
+        assert len(contract.within) == 2
+        assert parse_kernel(print_kernel(kernel)) == kernel
+
+
+def test_infinite_weights_meet_zeros_in_padding() -> None:
+    attrs, shapes = FORMS[12]
+    graph = layer(attrs, *shapes)
+    x, w, b = operands(graph)
+    w[0, 0, 5, 7] = np.inf
+    _, found = run_compiled(find_engine("cpu"), graph, (x, w, b))
+    nans = np.isnan(found)
+    assert nans[:, 0, :, 7].all()
+    assert nans[:, :, 0, 7].all()
+    assert not nans[:, 1:, 1:].any()
+
+
 def test_gaps_are_neither_copied_nor_multiplied() -> None:
     attrs = SAME | {"strides": (2, 2)}
     graph = optimize(vjp(layer(attrs, (2, 8, 8, 3), (3, 3, 3, 4), (4,)), (0,)))
@@ -276,7 +309,7 @@ def test_large_windows_are_shared_by_threads_with_the_same_bits() -> None:
 def digest() -> str:
     """One SHA-256 over layers and their gradients."""
     sums = hashlib.sha256()
-    for attrs, shapes in (*FORMS[:5], *FORMS[7:9]):
+    for attrs, shapes in (*FORMS[:5], *FORMS[7:9], *FORMS[12:14]):
         for dtype in (float32, bfloat16):
             back = optimize(vjp(layer(attrs, *shapes, dtype=dtype), (0, 1, 2)))
             for array in run_compiled(find_engine("cpu"), back, operands(back)):

@@ -30,7 +30,23 @@ from tests.engines.executing import run_compiled, stored
 from tests.graphs import same_bits
 from tests.ops.cases import CASES, Case
 
-EVERY_OP = pytest.mark.parametrize("name", REGISTRY)
+LONG = ("attention", "attention_gradient")
+"""Ops of which each case compiles many kernels: those in float64 are slow tests."""
+
+
+def in_float64(case: Case) -> bool:
+    return case.operands[0].dtype == np.float64
+
+
+GATED = {
+    **CASES,
+    **{name: [case for case in CASES[name] if not in_float64(case)] for name in LONG},
+    **{f"{name} in float64": list(filter(in_float64, CASES[name])) for name in LONG},
+}
+EVERY_OP = pytest.mark.parametrize(
+    "name",
+    [*REGISTRY, *(pytest.param(f"{name} in float64", marks=pytest.mark.slow) for name in LONG)],
+)
 EVERY_ENGINE = pytest.mark.parametrize("engine", engine_names())
 ACCUMULATING = (
     "sum", "prod", "dot_general", "scatter", "convolution", "window_sum", "window_scatter",
@@ -55,7 +71,7 @@ def test_what_the_cpu_refuses_names_the_op_and_why() -> None:
 @EVERY_OP
 def test_compiled_op_is_the_reference(engine: str, name: str) -> None:
     skip_refused(engine, name)
-    for case in CASES[name]:
+    for case in GATED[name]:
         for found, wanted in zip(compiled(find_engine(engine), case), reference(case), strict=True):
             assert_within(found, wanted, case)
 
@@ -64,7 +80,7 @@ def test_compiled_op_is_the_reference(engine: str, name: str) -> None:
 @EVERY_OP
 def test_launched_op_is_the_reference(engine: str, name: str) -> None:
     skip_refused(engine, name, launching=True)
-    for case in CASES[name]:
+    for case in GATED[name]:
         assert_within(launched(find_engine(engine), case), reference(case)[0], case)
 
 
@@ -72,7 +88,7 @@ def test_launched_op_is_the_reference(engine: str, name: str) -> None:
 @EVERY_OP
 def test_launched_op_has_the_bits_of_the_compiled_one(engine: str, name: str) -> None:
     skip_refused(engine, name, launching=True)
-    for case in CASES[name]:
+    for case in GATED[name]:
         wanted = compiled(find_engine(engine), case)[0]
         assert same_bits(launched(find_engine(engine), case), wanted), case
 
@@ -81,7 +97,7 @@ def test_launched_op_has_the_bits_of_the_compiled_one(engine: str, name: str) ->
 @EVERY_OP
 def test_bits_do_not_depend_on_how_operands_lie(engine: str, name: str) -> None:
     skip_refused(engine, name, launching=True)
-    for case in CASES[name]:
+    for case in GATED[name]:
         if any(array.ndim > 1 for array in case.operands):
             dense = launched(find_engine(engine), case)
             assert same_bits(launched(find_engine(engine), case, turned=True), dense), case

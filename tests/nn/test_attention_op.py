@@ -59,6 +59,24 @@ def test_several_query_heads_look_at_one_head_of_keys():
         nn.attention(q, numbers(2, 4, 9, 4), numbers(2, 4, 9, 4))
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("shared", [1, 2])
+def test_one_row_gives_each_head_the_bits_it_has_alone(shared: int, batch: int, masked: bool):
+    q, k, v = (numbers(batch, n, c, 8) for n, c in ((6, 1), (shared, 37), (shared, 37)))
+    mask = RNG.random((batch, 6, 1, 37)) < 0.8 if masked else None
+
+    def attend(k: Any, v: Any, run: Any) -> Any:
+        pe.random.seed(4)
+        ends = np.asarray([21, 37][:batch])
+        return run(q, k, v, mask=mask, lengths=ends, causal=True, dropout=0.2 * masked)
+
+    wide = [np.repeat(x, 6 // shared, axis=1) for x in (k, v)]
+    wanted = np.asarray(attend(*wide, nn.attention))
+    for run in (nn.attention, pe.jit(nn.attention)):
+        assert same_bits(np.asarray(attend(k, v, run)), wanted)
+
+
 def test_lengths_hide_what_a_cache_does_not_hold_yet():
     q, k, v = numbers(3, 2, 2, 4), numbers(3, 2, 8, 4), numbers(3, 2, 8, 4)
     lengths = np.asarray([2, 5, 8])

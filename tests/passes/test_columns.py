@@ -107,6 +107,15 @@ def test_few_chunks_of_many_elements_stay_rows_for_the_threads_to_share() -> Non
     assert kinds(fuse(graph_of(function, (512, 32)))) == ["columns"]
 
 
+def test_rows_that_all_readers_make_again_leave_a_plain_sum() -> None:
+    def function(x: Value, mean: Value) -> list[Value]:
+        centre = sub(x, wide(mean, x, 1))
+        scale = sqrt(sum_(mul(centre, centre), axes=(0,)))
+        return [div(centre, wide(scale, x, 1))]
+
+    assert kinds(fuse(graph_of(function, (1024, 32), (32,)))) == ["reduce", "loop"]
+
+
 def test_kernel_of_columns_means_what_its_nodes_mean() -> None:
     graph = clean(vjp(graph_of(norm, (1024, 32), (32,), (32,)), (0, 1, 2)))
     rng = np.random.default_rng(0)

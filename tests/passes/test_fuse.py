@@ -19,6 +19,7 @@ from pellucid.ops.define import lookup
 from pellucid.ops.elementwise import (
     add,
     cast,
+    div,
     exp,
     less,
     maximum,
@@ -295,6 +296,15 @@ def softmax(x: Value, axis: int = 1) -> Value:
     return lookup("div")(e, back(sum_(e, axes=(axis,)), e))
 
 
+def test_mean_that_keeps_its_axes_is_divided_where_it_is_summed():
+    def function(x):
+        total = reshape(sum_(x, axes=(0,)), shape=(1, 9))
+        mean = div(total, full_like(total, 6.0))
+        return [mean, sqrt(reshape(mean, shape=(9,)))]
+
+    assert kernels(fuse(graph_of(function, (6, 9)))) == ["reduce(sum div sqrt)"]
+
+
 def test_softmax_is_one_kernel():
     graph = graph_of(softmax, (6, 9))
     assert (
@@ -410,6 +420,19 @@ def test_steps_of_a_sequence_are_equal_kernels_over_views_of_it():
     bodies = {node.attr("body") for node in fused.nodes if node.op.name == "fusion"}
     assert len(bodies) == 1
     assert [name for name in kernels(fused) if name == "slice"] == ["slice"] * 4
+
+
+def test_part_of_a_value_is_added_where_the_product_is_made():
+    def function(x, w, all_steps):
+        step = slice(all_steps, start=(1, 0, 0), stop=(2, 6, 4), strides=(1, 1, 1))
+        return add(dot(x, w), reshape(step, shape=(6, 4)))
+
+    def with_gaps(x, w, wide):
+        return add(dot(x, w), slice(wide, start=(0, 1), stop=(6, 5), strides=(1, 1)))
+
+    found = kernels(fuse(graph_of(function, (6, 5), (5, 4), (3, 6, 4))))
+    assert found == ["slice", "reshape", "contract(dot_general add)"]
+    assert "dot_general" in kernels(fuse(graph_of(with_gaps, (6, 5), (5, 4), (6, 8))))
 
 
 def test_kernel_that_reads_two_parts_of_a_value_reads_the_value():

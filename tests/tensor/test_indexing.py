@@ -47,6 +47,24 @@ def test_numbers_and_slices_share_the_memory():
     assert np.shares_memory(part.numpy(), t.numpy())
 
 
+def test_keys_that_look_alike_stay_apart_when_asked_again():
+    x = pe.asarray(np.arange(60.0).reshape(3, 4, 5))
+    keys = [(0, 2, 1), slice(0, 2, 1), (slice(0, 2, 1),), 0, (0,), slice(None), (1, slice(2))]
+    for key in 2 * keys:
+        assert np.array_equal(np.asarray(x[key]), np.asarray(x)[key])
+
+
+def test_a_part_that_was_taken_before_still_has_a_tape():
+    w = pe.Parameter([[1.0, 2.0], [3.0, 4.0]])
+    with pe.no_grad():
+        assert not w[1].requires_grad
+    for _ in range(2):
+        w[1].sum().backward()
+        w.T[0, 1].backward()
+    assert w.grad is not None
+    assert w.grad.tolist() == [[0.0, 0.0], [4.0, 2.0]]
+
+
 def test_a_traced_index_counts_from_the_end_and_reads_0_outside():
     take = pe.jit(lambda t, i: t[i])
     t = pe.asarray([10.0, 20.0, 30.0])

@@ -1,7 +1,8 @@
 """What did the user set from outside? Each setting is an environment variable `PELLUCID_<NAME>`.
 
 PELLUCID_THREADS      threads of the CPU engine (default: the cores this process may use)
-PELLUCID_ISA          avx512bf16, avx512vnni, avx512, avx2 or sse2: emit no newer instructions
+PELLUCID_ISA          avx512bf16, avx512vnni, avx512, avx2 or sse2: emit no newer instructions;
+                      amx: these too, which are never chosen by themselves
 PELLUCID_CACHE        0 turns the on-disk cache of machine code off
 PELLUCID_CACHE_DIR    where that cache lives
 PELLUCID_CACHE_BYTES  how large it may grow

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -47,6 +49,30 @@ def cache_sizes(root: Path) -> dict[int, int]:
 
 
 _UNITS: Final = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+@cache
+def may_use_tiles() -> bool:
+    """Whether this process may use the tiles of AMX: Linux is asked for it, once.
+
+    Their registers are large, so a process has to ask before a thread of it uses them
+    (Documentation/arch/x86/xstate.rst); the leave holds for all its threads. Other systems, and a
+    Linux that knows no such question, give none.
+    """
+    if sys.platform != "linux" or os.uname().machine != "x86_64":
+        return False
+    system = ctypes.CDLL(None, use_errno=True)
+    return system.syscall(_ARCH_PRCTL, _ASK_FOR_STATE, _TILE_DATA) == 0
+
+
+_ARCH_PRCTL: Final = 158
+"""The number of the system call arch_prctl(2) on x86-64."""
+
+_ASK_FOR_STATE: Final = 0x1023
+"""ARCH_REQ_XCOMP_PERM."""
+
+_TILE_DATA: Final = 18
+"""XFEATURE_XTILE_DATA."""
 
 
 def cgroup_limit(root: Path, membership: Path) -> int | None:

@@ -16,7 +16,7 @@ HEADS_AND_ROWS = (0, 2, 1, 3)
 """What exchanges these axes."""
 
 MOST_ROWS = 84
-"""Rows whose scores are held at once, unless there are very many columns."""
+"""Rows whose scores are held at once, unless there are many columns."""
 
 COLUMN_CHUNK = 512
 """Columns whose weighted values are one chain of multiply-adds."""
@@ -28,7 +28,8 @@ def rows_at_once(rows: int, columns: int) -> int:
     >>> rows_at_once(256, 256), rows_at_once(100, 100), rows_at_once(8192, 8192)
     (64, 50, 28)
     """
-    most = MOST_ROWS if columns <= 2048 else 42 if columns <= 4096 else 28
+    # Scores and weights of a block should stay in a second-level cache, on the way back too.
+    most = MOST_ROWS if columns <= 512 else 56 if columns <= 4096 else 28
     blocks = -(-rows // most)
     return -(-rows // blocks) if rows else 1
 

@@ -14,6 +14,7 @@ from pellucid.ir.build import Builder, building
 from pellucid.ir.graph import Graph, Node, Value
 from pellucid.ir.rewrite import copy_node
 from pellucid.ops.control import fusion
+from pellucid.passes.columns import only_sums
 from pellucid.passes.groups import Group, Plan, kind_of
 from pellucid.passes.views import skipped_bytes
 
@@ -34,7 +35,8 @@ def _emit(plan: Plan, group: Group, builder: Builder, env: dict[Value, Value]) -
     new = [_stood(plan, value, builder, env) for value in operands]
     builder.source = group.nodes[-1].source
     if len(body.nodes) > 1:
-        made = builder.add(fusion, new, {"body": body, "kind": group.kind})
+        kind = "reduce" if group.kind == "columns" and only_sums(body) else group.kind
+        made = builder.add(fusion, new, {"body": body, "kind": kind})
         env.update(zip(results, made, strict=True))
         return
     (node,) = _wanted(plan, group, results)

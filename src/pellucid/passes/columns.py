@@ -17,10 +17,13 @@ from typing import Final
 from pellucid.core.shape import is_static, static_shape
 from pellucid.ir.graph import Graph, Node, Value
 from pellucid.passes.groups import Edge, Group, Plan, kind_of, long_axes
-from pellucid.passes.rows import FEW_ELEMENTS, keeps_place
+from pellucid.passes.rows import keeps_place
 
 FEWEST_CHUNKS: Final = 4
 """With fewer chunks of many elements, threads share the rows better without the sums."""
+
+FEW_ELEMENTS: Final = 1 << 17
+"""So few elements one thread goes along as fast as several would be woken."""
 
 FEWEST_COLUMNS: Final = 16
 """Fewer columns are no vector, and the sum of each waits for itself at each row."""
@@ -59,6 +62,16 @@ def span_of(node: Node) -> Span | None:
     if not rows or not columns or rows != long[: len(rows)] or not all(sizes):
         return None
     return prod(sizes[axis] for axis in rows), prod(sizes[axis] for axis in columns)
+
+
+def only_sums(body: Graph) -> bool:
+    """Whether nothing of a kernel of columns goes along the rows but what its sums are made of.
+
+    What did may since be made again by those who read it.
+    """
+    reductions = {node for node in body.nodes if kind_of(node) == "reduce"}
+    down = {node for node in reductions if span_of(node) is not None}
+    return down == reductions and set(body.outputs) == after_sums(body)
 
 
 def after_sums(body: Graph) -> set[Value]:

@@ -146,12 +146,14 @@ def _join_first(plan: Plan, node: Node, keys: Sequence[object], known: dict[obje
 
 def _is_epilogue(plan: Plan, node: Node, maker: Group) -> bool:
     """Whether `node` could stand after the op that `maker` is about."""
-    if maker.kind not in ("contract", "reduce") or maker.shape != node.operands[0].shape:
-        return False
-    if maker.kind == "contract" and not reads_plainly(plan, node):
-        return False
     own = [edge for edge in plan.edges[node] if plan.maker(edge.value) is maker]
-    return not any(edge.moved for edge in own)
+    if maker.kind == "reduce":
+        # An axis of size 1 more or less, as where a mean keeps its axes.
+        sums = all(edge.flat and edge.user not in maker.inner for edge in own)
+        return sums and product(node.operands[0].shape) == product(maker.shape)
+    if maker.kind != "contract" or maker.shape != node.operands[0].shape:
+        return False
+    return reads_plainly(plan, node) and not any(edge.moved for edge in own)
 
 
 def _may_absorb(plan: Plan, group: Group, reader: Group) -> bool:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from pellucid.core.shape import Shape
+from pellucid.core.shape import Shape, is_static
 from pellucid.ir.graph import Graph, Node, TensorType, Value
 from pellucid.ops.define import lookup
+from pellucid.passes.views import skipped_bytes
 
 SOURCES = ("constant", "iota")
 
@@ -245,15 +246,25 @@ def _needed(graph: Graph) -> set[Node]:
 
 
 def reads_plainly(plan: Plan, node: Node) -> bool:
-    """Whether what is copied along with `node` are constants and broadcasts alone."""
+    """Whether what is copied along with `node` are constants, broadcasts and views of parts."""
     waiting = list(node.operands)
     while waiting:
         source = waiting.pop().node
         if source is not None and plan.is_copied(source, node):
-            if source.op.name not in ("broadcast", "constant"):
+            if source.op.name not in ("broadcast", "constant") and not _is_part(source):
                 return False
             waiting.extend(source.operands)
     return True
+
+
+def _is_part(node: Node) -> bool:
+    """Whether a node shows a part of its operand that lies there without gaps, along its axes."""
+    (operand,) = node.operands or (None,)
+    if operand is None or not is_static(operand.shape):
+        return False
+    if node.op.name == "reshape":
+        return _through(node, tuple(range(len(node.attr("shape"))))) is not None
+    return skipped_bytes(node) is not None
 
 
 def _through(node: Node, axes: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -21,6 +21,7 @@ from pellucid.passes.precision import with_casts
 from pellucid.passes.recognise_attention import recognise_attention, recognised
 from pellucid.passes.scored import LOW
 from pellucid.passes.simplify import simplify
+from pellucid.passes.winograd import winograd
 
 ROUNDS = 8
 """Most graphs rest after two rounds; what still moves after this many is correct as it is."""
@@ -32,6 +33,12 @@ FAST: tuple[FastPass, ...] = (
         "as accurate as what was written; zeros for a row that sees nothing; numbers that stand "
         f"for hidden scores are at most {LOW:g}",
         early=recognised,
+    ),
+    FastPass(
+        winograd,
+        went("convolution"),
+        "at most 2e-5 of the largest result of numbers like noise; a NaN or an infinity spreads "
+        "over 4x4 results",
     ),
     FastPass(divide_by_numbers, went("div"), "at most 1.5 units in the last place a quotient"),
 )

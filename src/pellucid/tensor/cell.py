@@ -1,7 +1,8 @@
-"""Where does a mutable value lie, and who may write there? Cells, a clock, and a gate.
+"""Where does a mutable value lie, and who may write there? Cells, watches, a clock, and a gate.
 
 A `Cell` holds a block of memory. Compiled code remembers the addresses of cells and writes in place
-while the clock says that nobody looked; the gate keeps a step that writes apart from readers.
+until a cell tells it that it moved or was looked at; the gate keeps a step that writes apart from
+readers.
 """
 
 # pyright: reportPrivateUsage=false
@@ -24,16 +25,16 @@ from pellucid.tensor.tensor import Operators, Tensor
 class Clock:
     """Counts what compiled code and leftover gradients are compared with.
 
-    `structure` grows when an attribute of a Stateful is set; `touched` when a cell that compiled
-    code knows is read or assigned outside it; `writes` when such a cell changes; `steps` with each
+    `structure` grows when an attribute of a Stateful is set; `writes` when a cell that compiled
+    code knows changes; `writers` when code is compiled that assigns cells; `steps` with each
     optimizer step. `backward_at` is the number of steps at the last `backward`, `early_at` at the
     last gradient that was assigned between a step and the next `backward`.
     """
 
     def __init__(self) -> None:
         self.structure = 0
-        self.touched = 0
         self.writes = 0
+        self.writers = 0
         self.steps = 1
         self.backward_at = 0
         self.early_at = 0
@@ -95,6 +96,15 @@ gate: Final = Gate()
 os.register_at_fork(after_in_child=gate.renew_after_fork)
 
 
+class Watch:
+    """What cells have `told` one compiled function since it last looked: each puts itself here."""
+
+    __slots__ = ("told",)
+
+    def __init__(self) -> None:
+        self.told: list[Cell] = []
+
+
 class Writer(Protocol):
     """Compiled code that assigns cells: what the count of writes was after it last did."""
 
@@ -104,8 +114,9 @@ class Writer(Protocol):
 class Cell(Operators):
     """The memory behind a Variable; what may be said to it stands there.
 
-    `_watched` says that compiled code knows the cell; `_grad_at` is the clock's `steps` when the
-    gradient came.
+    `_watched` says that compiled code knows the cell; `_movers` are the watches to be told when its
+    memory is another one, `_takers` those to be told when somebody may hold it. Each is told once,
+    until it watches again. `_grad_at` is the clock's `steps` when the gradient came.
     """
 
     __slots__ = (
@@ -114,7 +125,9 @@ class Cell(Operators):
         "_grad",
         "_grad_at",
         "_layout",
+        "_movers",
         "_storage",
+        "_takers",
         "_trainable",
         "_watched",
         "_writers",
@@ -128,6 +141,8 @@ class Cell(Operators):
         self.name = name
         self._trainable = trainable
         self._watched = False
+        self._movers: list[Watch] = []
+        self._takers: list[Watch] = []
         self._grad: Tensor | None = None
         self._grad_at = 0
         # When the cell was assigned last, and what else writes it: code that knows it.
@@ -152,9 +167,9 @@ class Cell(Operators):
         while True:
             storage = self._storage
             tensor = Tensor(self._layout, storage, self._address, None, None, tape)
-            if self._watched:
-                clock.touched += 1
-            # A step that began before the clock moved may have been writing, or replaced all this.
+            if self._takers:
+                self._tell(self._takers)
+            # A step that began before it was told may have been writing, or replaced all this.
             if self._storage is storage and (not gate.writer or gate.writer == get_ident()):
                 return tensor
             gate.wait()
@@ -168,10 +183,25 @@ class Cell(Operators):
             self._layout = tensor._layout
             self._storage, self._address = tensor._storage, tensor._address
             if self._watched:
-                # After the change: who sees the new count sees the new memory.
-                clock.touched += 1
                 clock.writes += 1
                 self._written_at = clock.writes
+                # After the change: who is told sees the new memory.
+                self._tell(self._movers)
+                self._tell(self._takers)
+
+    def watched_by(self, watch: Watch, also_takers: bool) -> None:
+        """Tell a watch when the memory is another one, and perhaps when somebody may hold it."""
+        for watches in (self._movers, self._takers) if also_takers else (self._movers,):
+            if watch not in watches:
+                watches.append(watch)
+
+    def _tell(self, watches: list[Watch]) -> None:
+        while watches:
+            # Another thread may be telling the same ones.
+            try:
+                watches.pop().told.append(self)
+            except IndexError:
+                return
 
     def keep_gradient(self, gradient: Tensor | None) -> None:
         """Let the gradient outside of traces be this one."""

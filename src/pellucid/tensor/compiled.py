@@ -9,19 +9,19 @@ its memory and no other call is reading.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass, field
 from threading import get_ident
 from typing import Any
 from weakref import ref
 
 from pellucid.core import tree
-from pellucid.engines.base import Frame, Storage, layout
+from pellucid.engines.base import Frame, layout
 from pellucid.ir.graph import Graph, TensorType
 from pellucid.passes.fast import Rewrite
 from pellucid.passes.pipeline import clean
 from pellucid.passes.traffic import Traffic, fewest_bytes, flops_of
+from pellucid.tensor.addresses import Addresses, Known
 from pellucid.tensor.binding import RESULT, Binding
 from pellucid.tensor.cell import Cell, clock, gate
 from pellucid.tensor.context import context, current_engine
@@ -34,24 +34,15 @@ from pellucid.tensor.steady import Program, build_program
 from pellucid.tensor.tensor import Tensor, escaped_error
 
 
-@dataclass(slots=True)
-class _Known:
-    """Addresses of cells and outside Tensors by slot, right while `touched` is the clock's.
-
-    Those of `kept` values are among them.
-    """
-
-    addresses: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
-    touched: int = -1
-    kept: list[Tensor] = field(default_factory=list[Tensor])
-
-
-@dataclass(slots=True)
 class _Seat:
-    """A frame, and the addresses that its table was filled with."""
+    """A frame, and what its table was filled with."""
 
-    frame: Frame
-    filled: _Known | None = None
+    __slots__ = ("filled", "frame", "table")
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        self.table = frame.table
+        self.filled: Known | None = None
 
 
 class Compiled:
@@ -60,6 +51,45 @@ class Compiled:
     `graph` is what was traced and `executable` what the engine made of it; `inputs` and `outputs`
     are their types.
     """
+
+    # So many that they would not be looked up quickly in a dict.
+    __slots__ = (
+        "__weakref__",
+        "_addresses",
+        "_brings",
+        "_engine",
+        "_gradients",
+        "_kinds",
+        "_left",
+        "_mode",
+        "_mood",
+        "_once",
+        "_plain",
+        "_present",
+        "_reads",
+        "_resultdef",
+        "_results",
+        "_seats",
+        "_single",
+        "_slots",
+        "_states",
+        "_steady",
+        "_taped",
+        "_told",
+        "_uneven",
+        "_varies",
+        "_writes",
+        "binding",
+        "executable",
+        "graph",
+        "inputs",
+        "name",
+        "outputs",
+        "program",
+        "reach",
+        "spent",
+        "wrote_at",
+    )
 
     def __init__(
         self,
@@ -91,24 +121,25 @@ class Compiled:
         count = len(binding.taped)
         # Borrowed memory that lies otherwise than kernels expect is copied at each call.
         self._uneven = [(slot, t) for slot, t in binding.tensors if not t._layout.dense]
-        self._results = [(slot, place, place.nbytes) for slot, place in places[:count]]
-        states = places[count:]
-        self._states = list(zip(states, binding.assigned, strict=False))
-        self._left = states[len(binding.assigned) :]
+        take = self._engine.allocator
+        self._results = [(slot, place, take(place.nbytes)) for slot, place in places[:count]]
+        self._states = places[count : count + len(binding.assigned)]
+        self._left = places[count + len(binding.assigned) :]
+        self._slots = binding.arguments
+        self._brings = bool(binding.gradients or self._uneven)
+        self._varies = bool(self._states or program.steady)
         self._taped = binding.taped if any(binding.taped) else ()
         self._single = resultdef == tree.LEAF and count == 1
+        self._plain = _plain_kind(resultdef, binding.results)
         self._writes = bool(binding.assigned or binding.left or binding.state.used)
         self._reads = bool(binding.cells)
         self._present = tuple(binding.state.present.items())
         self._mood = binding.state.found if binding.state.used else None
         self._steady = program.steady
-        self._known = _Known()
-        self._seats: list[_Seat] = []
         self.wrote_at = 0
         for cell in {*(c for _, c in binding.cells), *binding.assigned}:
             cell._watched = True
-        for cell in binding.assigned:
-            cell._writers = (*cell._writers, ref(self))
+        self._take_seats()
 
     @property
     def memory(self) -> Footprint:
@@ -151,10 +182,18 @@ class Compiled:
         made = copy(self)
         made.program = build_program(self._engine, self.binding)
         made.executable, made._steady = made.program.executable, made.program.steady
-        made._known, made._seats = _Known(), []
-        for cell in self.binding.assigned:
-            cell._writers = (*cell._writers, ref(made))
+        made._take_seats()
         return made
+
+    def _take_seats(self) -> None:
+        """Begin with no seat, and with nothing known of where cells lie."""
+        self._seats: list[_Seat] = []
+        entries = len(self.executable.inputs) + len(self.outputs)
+        self._addresses = Addresses(self._engine, self.binding, self._states, entries, self._steady)
+        self._told = self._addresses.watch.told
+        for cell in self.binding.assigned:
+            cell._writers = (*cell._writers, ref(self))
+            clock.writers += 1
 
     def takes(self, args: Sequence[Any]) -> bool:
         """Whether plain positional arguments are just of the kinds compiled for; quick."""
@@ -197,15 +236,17 @@ class Compiled:
             with gate.lock:
                 gate.readers.append(None)
             try:
-                outputs = self._call(args, exclusive=False)
+                outputs = self._call(args, False)
             finally:
                 gate.leave()
         else:
-            outputs = self._call(args, exclusive=False)
+            outputs = self._call(args, False)
         if self._gradients:
             self._defer(outputs, args)
         if self._single:
             return outputs[0]
+        if self._plain is not None:
+            return self._plain(outputs)
         found = iter(outputs)
         leaves = [next(found) if one is RESULT else one for one in self.binding.results]
         return tree.unflatten(self._resultdef, leaves)
@@ -215,7 +256,7 @@ class Compiled:
             gate.writer = get_ident()
             context.shielded = True
             try:
-                return self._call(args, exclusive=not gate.readers)
+                return self._call(args, not gate.readers)
             finally:
                 gate.writer = 0
                 context.shielded = False
@@ -223,33 +264,28 @@ class Compiled:
                     raise_late()
 
     def _call(self, args: Sequence[Any], exclusive: bool) -> list[Tensor]:
-        known = self._known
+        addresses = self._addresses
+        known = addresses.known
         fresh: list[tuple[Cell, Tensor]] = []
-        steady = self._steady
-        if (
-            known.touched != clock.touched
-            or (self._states and not exclusive)
-            or (steady is not None and not steady.is_current())
-        ):
-            known, fresh = self._look_up(exclusive)
+        if self._told or (self._varies and not self._is_known(exclusive)):
+            known, fresh = addresses.look(exclusive)
         try:
             seat = self._seats.pop()
         except IndexError:
             seat = _Seat(self.executable.lease())
-        table = seat.frame.table
+        table = seat.table
         if seat.filled is not known:
-            for slot, address in known.addresses:
-                table[slot] = address
+            table[: len(known.table)] = known.table
             seat.filled = known
-        arguments = iter(self.binding.arguments)
+        number = 0
         for arg in args:
             if type(arg) is Tensor:
-                table[next(arguments)] = arg._address or _refuse(arg)
-        brought = self._bring(table) if self.binding.gradients or self._uneven else ()
-        allocate = self._engine.allocate
+                table[self._slots[number]] = arg._address or _refuse(arg)
+                number += 1
+        brought = self._bring(table) if self._brings else ()
         outputs: list[Tensor] = []
-        for slot, place, nbytes in self._results:
-            storage = allocate(nbytes)
+        for slot, place, take in self._results:
+            storage = take()
             table[slot] = address = storage.address
             outputs.append(Tensor(place, storage, address))
         left = [self._new(place, slot, table) for slot, place in self._left] if self._left else []
@@ -265,6 +301,12 @@ class Compiled:
             self._commit(fresh, left)
         return outputs
 
+    def _is_known(self, exclusive: bool) -> bool:
+        """Whether what is known serves though nothing was told: states in place, values kept."""
+        if self._states and not exclusive:
+            return False
+        return self._steady is None or self._steady.is_current()
+
     def _bring(self, table: Any) -> list[Tensor]:
         """The gradients and uneven Tensors from outside, dense, their addresses in the table."""
         brought: list[Tensor] = []
@@ -277,29 +319,6 @@ class Compiled:
             brought.append(dense(held))
             table[slot] = brought[-1]._address
         return brought
-
-    def _look_up(self, exclusive: bool) -> tuple[_Known, list[tuple[Cell, Tensor]]]:
-        """Addresses of all cells; those that may not be written in place get new memory."""
-        binding = self.binding
-        # Read first: whoever takes a value from now on is noticed by the next call.
-        touched = clock.touched
-        addresses = [(slot, tensor._address) for slot, tensor in binding.tensors]
-        addresses += [(slot, cell._address) for slot, cell in binding.cells]
-        fresh: list[tuple[Cell, Tensor]] = []
-        for (slot, place), cell in self._states:
-            if exclusive and cell.is_sole_holder():
-                addresses.append((slot, cell._address))
-            else:
-                storage: Storage = self._engine.allocate(place.nbytes)
-                fresh.append((cell, Tensor(place, storage, storage.address)))
-                addresses.append((slot, storage.address))
-        kept: list[Tensor] = []
-        if self._steady is not None:
-            further, kept = self._steady.slots(self._engine)
-            addresses += further
-        known = _Known(addresses, -1 if fresh else touched, kept)
-        self._known = known
-        return known, fresh
 
     def _new(self, place: Any, slot: int, table: Any) -> Tensor:
         storage = self._engine.allocate(place.nbytes)
@@ -344,6 +363,14 @@ class Compiled:
 
 def _refuse(tensor: Tensor) -> int:
     raise escaped_error(tensor)
+
+
+def _plain_kind(resultdef: tree.TreeDef, results: Sequence[Any]) -> Callable[[Any], Any] | None:
+    """What makes the result of the Tensors in a row: `tuple` or `list` where that is all."""
+    flat = all(child == tree.LEAF for child in resultdef.children)
+    if flat and resultdef.kind in (tuple, list) and all(one is RESULT for one in results):
+        return resultdef.kind
+    return None
 
 
 def _plain_kinds(treedef: tree.TreeDef, leaves: Sequence[Any]) -> tuple[Any, ...] | None:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
+from functools import lru_cache
 from typing import Any
 
 from pellucid.core.error import OpError, OpShapeError
 from pellucid.core.source import at_line, user_source
 from pellucid.engines.base import Launch, Layout, Storage, layout
-from pellucid.ir.graph import Attrs, Graph, TensorType
+from pellucid.ir.graph import Attrs, Graph, Node, TensorType
 from pellucid.ops import movement, parts
 from pellucid.ops.define import Op, lookup
 from pellucid.ops.elementwise import stop_gradient
@@ -120,6 +121,25 @@ def binary_of(op: Op, operands: tuple[Tensor, Tensor], met: tuple[Tensor, Tensor
     return out
 
 
+def known_view(key: tuple[Any, ...], x: Tensor) -> Tensor | None:
+    """The part of x's memory that `note_view` saw under this key; None where a tape has to know.
+
+    The key says which function, of x in which layout, with which other arguments.
+    """
+    found: tuple[Layout, int] | None = context.mode.plans.get(key)
+    if found is None or x._tape is not None or not x._address:
+        return None
+    place, offset = found
+    return Tensor(place, x._storage, x._address + offset)
+
+
+def note_view(key: tuple[Any, ...], x: Tensor, view: Tensor) -> Tensor:
+    """The view itself; what it is of x is remembered, if it is of x's memory."""
+    if context.trace is None and x._address and view._storage is x._storage:
+        context.mode.plans[key] = (view._layout, view._address - x._address)
+    return view
+
+
 def evaluate(graph: Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
     """Apply a graph's nodes one by one to Tensors; gives the outputs."""
     env = dict(zip(graph.inputs, inputs, strict=True))
@@ -144,14 +164,22 @@ def _trace(op: Op, operands: tuple[Tensor, ...], attrs: Attrs) -> Tensor:
     values = [trace.lift(tensor) for tensor in operands]
     trace.builder.source = source
     try:
-        (value,) = trace.builder.add(op, values, dict(attrs))
+        place = _inferred(op, attrs, tuple([tensor._layout for tensor in operands]))
     except OpError as error:
         raise type(error)(f"{error}{at_line(source)}") from None
-    out = Tensor(layout(value.tensor), None, 0, value, trace)
-    is_taped = context.gradients and _can_be_taped(op, out._layout)
+    (value,) = trace.builder.append(Node(op, tuple(values), attrs, (place.type,), source))
+    out = Tensor(place, None, 0, value, trace)
+    is_taped = context.gradients and _can_be_taped(op, place)
     if is_taped and any(tensor._tape is not None for tensor in operands):
         out._tape = TapeNode(op, attrs, operands, out, source)
     return out
+
+
+@lru_cache(maxsize=4096)
+def _inferred(op: Op, attrs: Attrs, operands: tuple[Layout, ...]) -> Layout:
+    """The layout of the only result of a traced op; equal layers ask for the same ones."""
+    (type,) = op.result_types(tuple(one.type for one in operands), dict(attrs))
+    return layout(type)
 
 
 def _can_be_taped(op: Op, result: Layout) -> bool:

@@ -25,7 +25,7 @@ from pellucid.core.source import at_line, user_source
 from pellucid.ops import index as ops
 from pellucid.ops import parts
 from pellucid.tensor.arithmetic import add, astype, broadcast_shapes, less, stretched, where
-from pellucid.tensor.dispatch import apply
+from pellucid.tensor.dispatch import apply, known_view, note_view
 from pellucid.tensor.memory import copy_array
 from pellucid.tensor.reducing import places
 from pellucid.tensor.shaping import axis_of, permute_dims, reshape
@@ -95,6 +95,29 @@ def getitem(x: Operand, key: Any) -> Tensor:
     (3, 3)
     """
     tensor = as_tensor(x)
+    plain = _plain(key)
+    if plain is None:
+        return _getitem(tensor, key)
+    name = ("getitem", tensor._layout, plain)
+    found = known_view(name, tensor)
+    return note_view(name, tensor, _getitem(tensor, key)) if found is None else found
+
+
+def _plain(key: Any) -> Any:
+    """A key of whole numbers and slices of such, as something hashable; else None."""
+    kind = type(key)
+    if kind is int:
+        return key
+    if kind is tuple:
+        parts = tuple([_plain(part) for part in key])
+        return None if None in parts else parts
+    if kind is slice:
+        ends = (key.start, key.stop, key.step)
+        return (slice, *ends) if all(end is None or type(end) is int for end in ends) else None
+    return None
+
+
+def _getitem(tensor: Tensor, key: Any) -> Tensor:
     found = _parts(tensor, key if isinstance(key, tuple) else (key,))
     basic = _sliced(tensor, [part for part in found if part is not None])
     arrays = [part for part in found if isinstance(part, Tensor)]

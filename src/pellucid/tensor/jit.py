@@ -14,11 +14,12 @@ still is what it was. `why` says what did not fit when a function was traced aga
 from __future__ import annotations
 
 import functools
+import gc
 import threading
 import time
 import types
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 from pellucid.core import tree
@@ -201,7 +202,7 @@ class Jit:
     def _traced(self, trace: Trace, leaves: list[Any], treedef: tree.TreeDef, key: Key) -> Compiled:
         start = time.perf_counter()
         reason = self._reason(key)
-        with tracing(trace):
+        with tracing(trace), _without_collections():
             stand_ins = [
                 trace.input(one._layout.type) if isinstance(one, Tensor) else one for one in leaves
             ]
@@ -234,6 +235,18 @@ class Jit:
         if self.entries.get(key):
             return [self.entries[key][-1].reason()]
         return [_key_difference(next(reversed(self.entries)), key)]
+
+
+@contextmanager
+def _without_collections() -> Generator[None]:
+    """Collect no garbage inside: a trace makes many objects, all of which stay."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 ENTRIES_KEPT = 16

@@ -10,7 +10,7 @@ from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
 from pellucid.ops import movement
 from pellucid.tensor.arithmetic import broadcast_shapes, stretched
-from pellucid.tensor.dispatch import apply, shapes_error
+from pellucid.tensor.dispatch import apply, known_view, note_view, shapes_error
 from pellucid.tensor.state import as_tensor
 from pellucid.tensor.tensor import AxisArgument, Operand, Tensor
 
@@ -52,7 +52,14 @@ def permute_dims(x: Operand, /, axes: tuple[int, ...]) -> Tensor:
 def transpose(x: Operand, /, axes: tuple[int, ...] | None = None) -> Tensor:
     """The axes in another order; in reverse where none is given."""
     tensor = as_tensor(x)
-    return permute_dims(tensor, tuple(reversed(range(tensor.ndim))) if axes is None else axes)
+    if axes is not None:
+        return permute_dims(tensor, axes)
+    key = ("transpose", tensor.layout)
+    found = known_view(key, tensor)
+    if found is None:
+        order = tuple(reversed(range(tensor.ndim)))
+        return note_view(key, tensor, permute_dims(tensor, order))
+    return found
 
 
 def matrix_transpose(x: Operand, /) -> Tensor:

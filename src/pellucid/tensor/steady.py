@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Final
+from weakref import ReferenceType
 
 from pellucid.engines.base import Engine, Executable, layout
 from pellucid.ir.graph import Graph
@@ -21,7 +22,7 @@ from pellucid.passes.pipeline import clean, hasten, hasten_early
 from pellucid.passes.precision import with_casts
 from pellucid.passes.steady import Split, split_steady
 from pellucid.tensor.binding import Binding
-from pellucid.tensor.cell import Cell, clock
+from pellucid.tensor.cell import Cell, Watch, Writer, clock
 from pellucid.tensor.tensor import Tensor
 
 NEVER: Final = -1
@@ -31,7 +32,8 @@ NEVER: Final = -1
 class Steady:
     """The kept values of a function, as good as the cells they come from.
 
-    `kept` is right while no source was written after the count of writes `as_of`.
+    `kept` is right while no source was written after the count of writes `as_of`: by assignment,
+    of which the cells tell, or by compiled code, which counts when it did.
     """
 
     def __init__(self, executable: Executable, split: Split, binding: Binding) -> None:
@@ -44,16 +46,29 @@ class Steady:
         self._cells = [source for source in self._sources if isinstance(source, Cell)]
         self._first = len(binding.graph.inputs)
         self._now = _Kept(NEVER, [])
+        self._watch = Watch()
+        self._writers: tuple[ReferenceType[Writer], ...] = ()
+        self._writers_at = NEVER
 
     def is_current(self) -> bool:
         """Whether what is kept is what would be computed now."""
         kept, writes = self._now, clock.writes
         if kept.as_of == writes:
             return True
-        if kept.as_of == NEVER or any(cell.is_written_since(kept.as_of) for cell in self._cells):
+        if kept.as_of == NEVER or self._watch.told or self._is_overwritten(kept.as_of):
             return False
         self._now = _Kept(writes, kept.values)
         return True
+
+    def _is_overwritten(self, as_of: int) -> bool:
+        """Whether compiled code wrote a source since that count of writes."""
+        if self._writers_at != clock.writers:
+            self._writers_at = clock.writers
+            # A writer of many cells is looked at once; the references of those gone are no keys.
+            found = [(ref(), ref) for cell in self._cells for ref in cell._writers]
+            self._writers = tuple({writer: ref for writer, ref in found if writer}.values())
+        writers = [writer for ref in self._writers if (writer := ref()) is not None]
+        return any(writer.wrote_at > as_of for writer in writers)
 
     def skip(self, before: int) -> None:
         """The function itself wrote other cells since that count of writes, and nobody else did."""
@@ -73,6 +88,9 @@ class Steady:
     def _computed(self, engine: Engine) -> _Kept:
         # Counted first: what is written from now on is noticed by the next call.
         writes, frame = clock.writes, self.executable.lease()
+        self._watch.told.clear()
+        for cell in self._cells:
+            cell.watched_by(self._watch, also_takers=False)
         values: list[Tensor] = []
         for slot, source in enumerate(self._sources):
             frame.table[slot] = source._address

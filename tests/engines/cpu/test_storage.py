@@ -16,6 +16,7 @@ from pellucid.engines.base import ALIGNMENT
 from pellucid.engines.cpu import storage
 from pellucid.engines.cpu.storage import (
     KEPT_SMALL,
+    RING,
     SMALL,
     BlockPool,
     allocate,
@@ -36,36 +37,24 @@ def test_block_is_aligned_and_large_enough(nbytes: int) -> None:
 
 @pytest.mark.parametrize("nbytes", SIZES)
 def test_freed_block_is_used_again(nbytes: int) -> None:
-    # Small ones of a pool of its own, in which no other is free; large ones go back to the first.
-    pool = BlockPool() if nbytes <= SMALL else storage._pool
-    block = pool.allocate(nbytes)
+    block = allocate(nbytes)
     address = block.address
     del block
-    assert pool.allocate(nbytes).address == address
+    # Small ones take turns.
+    turns = RING if nbytes <= SMALL else 1
+    assert address in {allocate(nbytes).address for _ in range(turns)}
 
 
-def test_a_ring_gives_out_each_block_once_and_again_when_it_is_free() -> None:
-    pool = BlockPool()
-    held = [pool.allocate(100) for _ in range(KEPT_SMALL)]
+def test_a_block_that_is_held_for_long_leaves_its_ring_and_comes_back() -> None:
+    held = [allocate(3000) for _ in range(2 * RING)]
     addresses = {block.address for block in held}
     assert len(addresses) == len(held)
-    before = pool.made
+    assert sum(block.kept for block in held) <= RING
+    before = storage._pool.made
     held.clear()
-    again = [pool.allocate(100) for _ in range(KEPT_SMALL)]
-    assert {block.address for block in again} <= addresses
-    assert pool.made == before
-
-
-def test_a_large_block_for_long_has_what_lies_free_given_back_first() -> None:
-    pool = BlockPool()
-    for number, size in enumerate((1 << 20, 1 << 20, 5 << 20, 64)):
-        pool.take_back(size, number, None)
-    pool.made = (7 << 20) + 64
-    pool.allocate_for_long(1 << 20).owner = None
-    assert pool.kept == 6 << 20, "one of that size was there"
-    pool.allocate_for_long(3 << 20).owner = None
-    assert (pool.kept, pool.made) == (0, (1 << 20) + 64 + block_bytes(3 << 20))
-    assert len(pool.free[64]) == 1
+    again = [allocate(3000) for _ in range(2 * RING)]
+    assert {block.address for block in again} == addresses
+    assert storage._pool.made == before
 
 
 def test_held_blocks_are_apart() -> None:

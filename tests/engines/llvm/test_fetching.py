@@ -11,12 +11,11 @@ from pellucid.engines.llvm import jit
 from pellucid.engines.llvm.product import define_product
 from pellucid.engines.llvm.target import AVX2, AVX512, Isa
 from pellucid.engines.llvm.text import Module
+from pellucid.engines.llvm.tile_choice import choose_tiling, fetched_rows
 from pellucid.engines.llvm.tiling import (
     ProductSpec,
     Strides,
     Tables,
-    choose_tiling,
-    fetched_rows,
 )
 
 WIDE = [AVX512, AVX2]

@@ -93,17 +93,25 @@ def test_ctrl_c_interrupts_the_caller_and_not_the_work() -> None:
 
 
 def test_compiling_goes_on_after_an_interrupt() -> None:
-    timer = threading.Timer(0.005, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
+    began = threading.Event()
+
+    def interrupt() -> None:
+        began.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    # It waits for the first text: however late this thread gets to run, it is compiling by then.
     with pytest.raises(KeyboardInterrupt):
-        keep_compiling()
-    timer.join()
+        keep_compiling(began)
+    interrupter.join()
     assert call(jit.load(jit.compile_text(adding_text(), SSE2), ["add"]), 1) == 2
 
 
-def keep_compiling() -> None:
+def keep_compiling(began: threading.Event) -> None:
     for amount in range(10_000):
         jit.compile_text(adding_text(amount), SSE2)
+        began.set()
 
 
 def test_an_error_of_the_work_reaches_the_caller() -> None:

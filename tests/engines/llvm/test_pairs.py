@@ -16,7 +16,7 @@ from pellucid.engines.llvm import jit
 from pellucid.engines.llvm.product import define_product
 from pellucid.engines.llvm.target import AVX512, AVX512_BF16, AVX512_VNNI, Isa
 from pellucid.engines.llvm.text import Module
-from pellucid.engines.llvm.tiling import choose_tiling
+from pellucid.engines.llvm.tile_choice import choose_tiling
 from tests.engines.llvm.test_product import (
     HOST,
     SHAPES,

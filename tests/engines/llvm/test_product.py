@@ -28,8 +28,9 @@ from pellucid.core.dtype import (
 from pellucid.engines.llvm import jit
 from pellucid.engines.llvm.product import define_product
 from pellucid.engines.llvm.product_results import Place
-from pellucid.engines.llvm.target import AVX2, AVX512, AVX512_VNNI, ISAS, SSE2, Isa, host_isa
+from pellucid.engines.llvm.target import AVX2, AVX512, AVX512_VNNI, NAMED, SSE2, Isa, host_isa
 from pellucid.engines.llvm.text import Function, Module
+from pellucid.engines.llvm.tile_choice import choose_tiling
 from pellucid.engines.llvm.tiling import (
     KEPT,
     Param,
@@ -37,7 +38,6 @@ from pellucid.engines.llvm.tiling import (
     Strides,
     Tables,
     Tiling,
-    choose_tiling,
     cut,
     static_cut,
 )
@@ -45,7 +45,7 @@ from pellucid.engines.llvm.types import F32, I64, PTR, Value
 
 HOST = host_isa()
 FEW = [HOST] if HOST is SSE2 else [HOST, SSE2]
-HERE = ISAS[ISAS.index(HOST) :]
+HERE = NAMED[NAMED.index(HOST) :]
 CHAINS = [isa for isa in HERE if not isa.pairs_bfloat16]
 KERNEL = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p
@@ -337,6 +337,17 @@ def test_panels_of_bytes_that_share_lines_are_packed_together(columns, dtype: DT
     assert chosen.slab * chosen.columns == (64 if chosen.vectors == 2 else chosen.columns)
     for isa in CHAINS:
         same(multiply(lhs, rhs, isa), contract(lhs, rhs, fused=False))
+
+
+@pytest.mark.parametrize("dtype", [int8, int16, bfloat16, float16, float32], ids=str)
+def test_a_last_column_alone_writes_nothing_beyond_it(dtype: DType):
+    lhs, rhs = (np.ones(s, dtype.numpy) for s in ((20, 8), (8, 17)))
+    wide = np.full((20, 24), 99, dtype.numpy)
+    for isa in HERE:
+        wide[:] = 99
+        multiply(lhs, rhs, isa, out=wide[:, :17])
+        assert (wide[:, :17] == 8).all()
+        assert (wide[:, 17:] == 99).all()
 
 
 def test_rhs_of_many_rows_or_from_far_is_packed_and_of_few_fetched_ahead():

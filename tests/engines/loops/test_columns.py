@@ -99,6 +99,17 @@ def test_what_follows_the_sums_and_a_number_a_row_are_made_too() -> None:
     assert shown.shape == (30, 20, 20)
 
 
+def test_rows_that_only_the_sums_need_are_not_written() -> None:
+    kinds: list[Kind] = [(float32, (600, 40))]
+    graph = graph_of(kinds, lambda x: sum_(centred(x), axes=(0,)))
+    (x,) = data(kinds)
+    (whole,) = run_graph(graph_of(kinds, centred), [x])
+    (total,) = run_graph(graph, [x], threads=2)
+    assert same_bits(total, ordered_sum(whole, (0,)))
+    first, _ = realise_graph(graph, host_isa()).calls
+    assert [buffer.name for buffer in first.kernel.buffers] == ["x0", "p0"]
+
+
 def test_numbers_a_column_that_need_no_sum_are_made_with_those_that_do() -> None:
     kinds: list[Kind] = [(float32, (600, 20)), (float32, (20,))]
 

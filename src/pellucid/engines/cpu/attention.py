@@ -6,17 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from pellucid.core.machine import usable_cores
+from pellucid.core.shape import static_shape
 from pellucid.engines.llvm.contract import contraction_cut, plan_contraction
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.llvm.tiling import one_task
-from pellucid.engines.loops.attention import (
-    DEPTH,
-    Attention,
-    Finish,
-    Finished,
-    draft_attention,
-    draft_gradient,
-)
+from pellucid.engines.loops.attention import draft_attention
+from pellucid.engines.loops.attention_block import DEPTH, Attention, Finish, Finished
+from pellucid.engines.loops.attention_gradient import draft_gradient
 from pellucid.engines.loops.blocks import Blocked
 from pellucid.engines.loops.generic import generalise
 from pellucid.engines.loops.ir import Kernel, scratch_bytes
@@ -68,8 +65,33 @@ def draft_blocks(
         first[3],
         attrs["dropout"],
     )
-    draft = draft_gradient if name == "attention_gradient" else draft_attention
-    return draft(asked, _finisher(isa, generic), generic)
+    if name == "attention_gradient":
+        return draft_gradient(asked, _finisher(isa, generic), generic)
+    return draft_attention(_heads_as_rows(asked), _finisher(isa, generic), generic)
+
+
+def _heads_as_rows(asked: Attention) -> Attention:
+    """The same attention of one row with heads that share keys as rows: keys are read once for all.
+
+    As many heads as leave a task for each core. Each row has the numbers and the order that it had.
+    """
+    n = asked.sizes
+    batch, rows, shared, groups = static_shape((n.batch, n.rows, n.shared, n.groups), "attention")
+    if rows != 1 or (asked.causal and asked.lengths is None):
+        return asked
+    others = [g for g in range(1, groups + 1) if groups % g == 0]
+    left = next((g for g in others if batch * shared * g >= usable_cores()), groups)
+    together = groups // left
+    if together == 1:
+        return asked
+    query, key, value, *masks = asked.strides
+    steps, _, head, last = query
+    lying = [(steps, head, head * together, last), key, value]
+    # A mask has its axes in the order batch, heads, rows, columns.
+    lying += [(steps, head * together, head, last) for steps, head, _, last in masks]
+    sizes = replace(n, rows=together, groups=left)
+    # The one row is the last: it sees all that lengths leave.
+    return replace(asked, sizes=sizes, strides=tuple(lying), causal=False, heads_first=True)
 
 
 def _exchanged(strides: tuple[int, ...], first: bool) -> tuple[int, ...]:

@@ -108,7 +108,12 @@ class Pool:
 
         `threads` bounds those of this call. Raises MemoryError if scratch memory cannot be had.
         """
-        failed = steps.on_table(self._context(threads or self.threads).address, bases)
+        wanted = threads or self.threads
+        # As `_context`, without its call: nearly always the context is there, and as wanted.
+        context: Context | None = getattr(self._contexts, "mine", None)
+        if context is None or context.threads != wanted:
+            context = self._context(wanted)
+        failed = steps.on_table(context.address, bases)
         if failed:
             raise _no_scratch(failed, steps)
 

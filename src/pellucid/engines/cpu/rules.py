@@ -40,7 +40,7 @@ from pellucid.engines.loops.columns import (
     in_one_chain,
 )
 from pellucid.engines.loops.contracted import ScatteredAxes
-from pellucid.engines.loops.convolved import phases_of
+from pellucid.engines.loops.convolved import phases_of, reads_padding
 from pellucid.engines.loops.draft import Draft, Strides, sizes_of
 from pellucid.engines.loops.hold import hold
 from pellucid.engines.loops.into import draft_into, draft_sort
@@ -175,7 +175,7 @@ def _realised(graph: Graph, isa: Isa) -> Realisation:
     if node is None:
         columns = columns_of(graph)
         return _kernels(graph, isa) if columns is None else _columns(graph, columns, isa)
-    stage = first_stage(node)
+    stage = first_stage(node, node.op.name == "convolution" and reads_padding(node))
     if stage is not None:
         return _staged(graph, node, stage, isa)
     if phases_of(node):
@@ -195,6 +195,8 @@ def _planned(graph: Graph, plan: Draft, isa: Isa) -> Realisation:
     kernel = nest(kernel_name(graph), plan, None if contraction else arrange)
     if has_contraction(kernel):
         return Realisation((_contraction(kernel, isa),), (), plan.arrays)
+    # What only copies an operand of a contraction has none of the others.
+    kernel = tidy(kernel)
     split = split_reduction(kernel)
     if split is None:
         return Realisation((_loops(hold(kernel), isa),), (), plan.arrays)

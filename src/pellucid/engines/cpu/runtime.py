@@ -7,6 +7,7 @@ call has a frame with a table and an arena of its own, so calls may overlap.
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -56,8 +57,8 @@ class CpuFrame:
     __slots__ = ("address", "arena", "table")
 
     def __init__(self, slots: int, arena: Storage | None) -> None:
-        self.table = (ctypes.c_int64 * slots)()
-        self.address = ctypes.addressof(self.table)
+        self.table = array("q", bytes(8 * slots))
+        self.address = self.table.buffer_info()[0]
         self.arena = arena
 
 

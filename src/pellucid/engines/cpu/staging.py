@@ -53,8 +53,11 @@ def contraction_of(graph: Graph) -> Node | None:
     return next(found, None)
 
 
-def first_stage(node: Node) -> Stage | None:
-    """What a contraction needs copied whatever the layout of its operands."""
+def first_stage(node: Node, padded: bool = False) -> Stage | None:
+    """What a contraction needs copied whatever the layout of its operands.
+
+    It is `padded` where a kernel of its own reads no padding.
+    """
     if node.op.name != "convolution":
         return None
     attrs: dict[str, Any] = dict(node.attrs)
@@ -66,7 +69,7 @@ def first_stage(node: Node) -> Stage | None:
     if phases:
         padding, dilation = _reached(phases), ones
         changed = attrs | {"padding": _without(attrs, padding)}
-    if any(pair != (0, 0) for pair in padding) or dilation != ones:
+    if not padded and (any(pair != (0, 0) for pair in padding) or dilation != ones):
         copying = {"window": ones, "strides": ones, "padding": padding, "lhs_dilation": dilation}
         if _lies_turned(node.operands[0]):
             # The copy is made along memory: in the other order it would be a transpose too.

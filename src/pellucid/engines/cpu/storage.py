@@ -2,7 +2,7 @@
 
 Results come and go at each step with the same sizes, so a block that was let go of is kept for the
 next request of its size; asking the operating system each time would cost page faults. The objects
-of small blocks are kept whole: `Ring` gives out again what nobody else holds. How many
+of small blocks are kept whole: a `Ring` gives out again what nobody else holds. How many
 bytes are held, `live_bytes`, and were at most, `metered`, follows from the blocks that there are
 and those that are free: giving and taking back need not count.
 """
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from sys import getrefcount
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -33,8 +33,8 @@ KEPT_SMALL: Final = 256
 MUCH: Final = 1 << 20
 """Bytes of a lasting block before which it is worth it to give free ones back."""
 
-LOOKED_AT: Final = 4
-"""So many blocks of a ring are looked at before another one is made."""
+RING: Final = 64
+"""So many small blocks of one size take turns."""
 
 assert ALIGNMENT == 64, "small sizes are rounded up by a mask"
 
@@ -51,24 +51,28 @@ trim_heap: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 class Ring:
-    """Small blocks of one size, which it holds for good; who takes one holds it, too.
+    """Small blocks of one size, which it holds as well; a block is free while only the ring does.
 
-    So nothing is done when a block is let go of, and a block is free while only the ring holds it.
-    A thread that looks at a block holds it meanwhile, so that two never take the same one.
+    So nothing is done when one is let go of. They take turns, and one that is still held when its
+    turn comes leaves the ring: what lives long is not looked at again and again. A thread that
+    looks at a block holds it meanwhile, so that two never take the same one.
     """
 
     __slots__ = ("_at", "_blocks", "_pool", "_size")
 
     def __init__(self, pool: BlockPool, size: int) -> None:
         self._pool, self._size, self._at = pool, size, 0
-        self._blocks = [self._made()]
+        self._blocks = [pool.block(size)]
+        self._blocks[0].kept = 1
 
     def take(self) -> Storage:
         """A block that nobody holds."""
-        block = self._blocks[self._at]
+        blocks = self._blocks
+        self._at = at = (self._at + 1) % len(blocks)
+        block = blocks[at]
         # The ring, the name here and the call of getrefcount hold it.
         if getrefcount(block) != 3:
-            block = self._another()
+            block = self._another(at)
         if self._pool.meters:
             self._pool.read_meters()
         return block
@@ -78,32 +82,22 @@ class Ring:
         """How many of its blocks nobody holds."""
         return sum(getrefcount(block) == 3 for block in self._blocks)
 
-    def _another(self) -> Storage:
-        blocks = self._blocks
-        for _ in range(LOOKED_AT):
-            # Another thread may move the place: it is read once.
-            self._at = at = (self._at + 1) % len(blocks)
-            block = blocks[at]
-            if getrefcount(block) == 3:
-                return block
-        if len(blocks) >= KEPT_SMALL:
-            return self._pool.block(self._size)
-        self._at = len(blocks)
-        block = self._made()
-        blocks.append(block)
-        return block
-
-    def _made(self) -> Storage:
-        memory = self._pool.memory(self._size)
-        block = Storage(memory.ctypes.data + -memory.ctypes.data % ALIGNMENT, self._size, memory)
+    def _another(self, at: int) -> Storage:
+        block = self._pool.block(self._size)
         block.kept = 1
+        if len(self._blocks) < RING:
+            self._blocks.append(block)
+        else:
+            # Said before it is done: who counts meanwhile finds one holder too many, not too few.
+            self._blocks[at].kept = 0
+            self._blocks[at] = block
         return block
 
 
 class BlockPool:
     """Freed blocks by size. Those of small blocks are popped and appended to, without a lock.
 
-    Small ones are in `rings`; only those that a ring has no room for come and go.
+    Small ones come by way of `rings`, and go back here once they left those.
     """
 
     # Its own names for these: when the program ends, those of the module go before the last blocks.
@@ -141,9 +135,7 @@ class BlockPool:
         try:
             address, owner = self.free[size].pop()
         except (KeyError, IndexError):
-            memory = self.memory(size)
-            start = memory.ctypes.data
-            return Block(start + -start % ALIGNMENT, size, memory)
+            return self._fresh(size)
         if size > SMALL:
             with self._lock:
                 self.kept -= size
@@ -200,15 +192,15 @@ class BlockPool:
         """In a forked child: whoever held the lock is not here any more."""
         self._lock = threading.RLock()
 
-    def memory(self, size: int) -> np.ndarray[Any, Any]:
-        """New memory in which a block of this size fits, aligned."""
+    def _fresh(self, size: int) -> Block:
         try:
             memory = np.empty(size + ALIGNMENT, np.uint8)
         except MemoryError:
             raise MemoryError(f"no memory for {size} bytes") from None
         with self._lock:
             self.made += size
-        return memory
+        start = memory.ctypes.data
+        return Block(start + -start % ALIGNMENT, size, memory)
 
     def read_meters(self) -> None:
         """Let the running measurements see what is held now."""

@@ -20,14 +20,15 @@ from pellucid.engines.llvm.sizes import Number
 from pellucid.engines.llvm.tables import unravelled
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.llvm.text import Function, Module
+from pellucid.engines.llvm.tile_choice import choose_tiling
 from pellucid.engines.llvm.tiling import (
+    Bound,
     Cut,
     Param,
     ProductSpec,
     Strides,
     Tables,
     Tiling,
-    choose_tiling,
     static_cut,
 )
 from pellucid.engines.llvm.tiling import Size as ProductSize
@@ -44,6 +45,7 @@ from pellucid.engines.loops.ir import (
     Loop,
     Size,
     Statement,
+    Within,
     nested,
 )
 from pellucid.engines.loops.roles import BLOCK, DEPTH, GROUP, ROWS, Roles, sort_loops
@@ -132,7 +134,9 @@ def _spec(kernel: Kernel, roles: Roles) -> ProductSpec:
         axes = (roles.rows, contract.axes)
         sizes = (tuple(size(axis.extent) for axis in some) for some in axes)
         steps = (tuple(size(step(axis.name)) for axis in some) for some in axes)
-        tables = Tables(*sizes, *steps)
+        bounds = tuple(_bound(one, roles) for one in contract.within)
+        offset = contract.lhs.index.offset
+        tables = Tables(*sizes, *steps, bounds=bounds, offset=offset)
         extents = _total(kernel, ROWS, roles.rows), extents[1], _total(kernel, DEPTH, contract.axes)
         lhs = Strides(lhs.batch, 0, 1 if roles.beside else 0)
     rhs = strides(contract.rhs.index, k.name, n.name)
@@ -140,6 +144,15 @@ def _spec(kernel: Kernel, roles: Roles) -> ProductSpec:
     out = Strides((0,) * len(batch), 0, 1)
     pointers = len(kernel.buffers)
     return ProductSpec(dtype, batch, *extents, lhs, rhs, out, pointers, tables, beside=roles.beside)
+
+
+def _bound(within: Within, roles: Roles) -> Bound:
+    """A bound in steps along the loops of rows and of k's."""
+    rows, depths = (
+        tuple(cast(int, within.index.coefficient(axis.name)) for axis in axes)
+        for axes in (roles.rows, roles.contract.axes)
+    )
+    return Bound(rows, depths, within.index.offset, within.size)
 
 
 def _total(kernel: Kernel, name: str, axes: tuple[Axis, ...]) -> ProductSize:

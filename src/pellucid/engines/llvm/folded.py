@@ -22,7 +22,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pellucid.core.dtype import DType, bfloat16, int8, int16, uint8
-from pellucid.engines.llvm.sizes import Number, add, least, mul, quotient, remainder, sub, value
+from pellucid.engines.llvm.sizes import (
+    Number,
+    add,
+    least,
+    mul,
+    parts,
+    quotient,
+    remainder,
+    sub,
+    value,
+)
 from pellucid.engines.llvm.squares import gathered, interleaved, turned
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.llvm.text import Function, Module
@@ -81,7 +91,7 @@ class FoldedOperand:
     """How folded packing reads an operand; strides as in `panels.Operand`.
 
     `raised`: 128 is added to each number. `summed`: the row of column sums follows. `panels`: so
-    many are packed at once.
+    many are packed at once. `rows`: a panel ends with zeros at a multiple of so many elements.
     """
 
     dtype: DType
@@ -91,6 +101,7 @@ class FoldedOperand:
     raised: bool = False
     summed: bool = False
     panels: int = 1
+    rows: int = 1
 
 
 def define_folded_packing(module: Module, name: str, operand: FoldedOperand, width: int) -> None:
@@ -108,6 +119,8 @@ def define_folded_packing(module: Module, name: str, operand: FoldedOperand, wid
     )
     packing = _Packing(f, operand, *steps, width, source, panel, depth, count, apart)
     packing.pack()
+    if operand.rows > 1:
+        packing.fill_up()
     if operand.summed:
         packing.sum_columns()
     f.ret()
@@ -171,6 +184,16 @@ class _Packing:
                 row = f.load(vector, self._place(k.index, column))
                 k.next(multiply_add_folded(f, self.fold, high, row, k.accs[0], unsigned))
             f.store(f.sub(constant(vector, 0), k.results[0]), self._place(rows, column))
+
+    def fill_up(self) -> None:
+        """Add rows of zeros to a multiple of those that the operand asks for."""
+        f = self.f
+        vector = I32.with_lanes(self.lanes)
+        rows, some = parts(f, self.depth, self.fold), self.operand.rows
+        end = mul(f, parts(f, rows, some), some)
+        with f.loop(value(rows), value(end), name="zero", unroll=1) as row:
+            for column in range(0, self.columns, self.lanes):
+                f.store(constant(vector, 0), self._place(row.index, column))
 
     # The parts of packing.
 

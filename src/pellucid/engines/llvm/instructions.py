@@ -266,6 +266,10 @@ class Instructions(ABC):
     def masked_store(self, value: Value, pointer: Value, mask: Value) -> None:
         """Write the lanes `mask` allows."""
         type = value.type
+        if mask.text == _first_alone(type.lanes):
+            # LLVM makes a store of a truncated vector's first lane as wide as what was truncated.
+            self.store(self.extract(value, 0), pointer)
+            return
         name = f"llvm.masked.store.{type.mangled}.p0"
         self.declare(name, VOID, (type, PTR, mask.type))
         target = f"ptr align {type.bytes} {pointer.text}"
@@ -357,3 +361,8 @@ class Instructions(ABC):
     def _compare(self, how: str, lhs: Operand, rhs: Operand) -> Value:
         lhs, rhs = self.pair(lhs, rhs)
         return self.define(I1.with_lanes(lhs.type.lanes), f"{how} {lhs}, {rhs.text}", "test")
+
+
+def _first_alone(lanes: int) -> str:
+    """The literal mask that allows the first lane and no other."""
+    return constants(I1, tuple(int(lane == 0) for lane in range(lanes))).text

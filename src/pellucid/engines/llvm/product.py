@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pellucid.core.dtype import uint8
+from pellucid.engines.llvm.amx import AmxTile, begin_tiles, define_amx_tile, end_tiles
 from pellucid.engines.llvm.panels import Tile, define_tile
 from pellucid.engines.llvm.product_operands import Columns, Operands, divides, static
 from pellucid.engines.llvm.product_plan import Part, Plan
@@ -31,15 +32,15 @@ from pellucid.engines.llvm.sizes import (
     sub,
     value,
 )
-from pellucid.engines.llvm.table_tile import Found, define_table_tile
-from pellucid.engines.llvm.tables import fill_table, unravelled
+from pellucid.engines.llvm.table_tile import Found, define_edge_tile, define_table_tile
+from pellucid.engines.llvm.tables import fill_existing, fill_table, unravelled
 from pellucid.engines.llvm.text import Function, Module
+from pellucid.engines.llvm.tile_choice import fetched_rows, fetches_panels
 from pellucid.engines.llvm.tiling import (
     ProductSpec,
     Tiling,
-    fetched_rows,
-    fetches_panels,
     lhs_width,
+    run_of,
 )
 from pellucid.engines.llvm.types import I64, PTR, VOID, Value
 
@@ -65,7 +66,11 @@ def define_product(
     parameters = [("pointers", PTR), ("sizes", PTR), ("lo", I64), ("hi", I64), ("context", PTR)]
     f = module.function(name, VOID, parameters)
     kernel = _Kernel(f, spec, tiling, epilogue or storing(spec), fetch)
+    if tiling.amx:
+        begin_tiles(f, _amx_tile(spec, tiling))
     kernel.tasks()
+    if tiling.amx:
+        end_tiles(f)
     f.ret()
     kernel.define_parts(module)
 
@@ -96,6 +101,7 @@ class _Kernel:
         groups = greatest(f, parts(f, plan.panels, plan.group), 1)
         blocks = greatest(f, parts(f, plan.tiles, plan.block), 1)
         first, end = quotient(f, lo, groups), parts(f, hi, groups)
+        self.operands.clear_zeros()
         with f.loop(value(first), value(end), name="block", unroll=1) as block:
             begun = mul(f, block.index, groups)
             start = greatest(f, sub(f, lo, begun), 0)
@@ -115,7 +121,13 @@ class _Kernel:
             # A tile fetches the rows of the next one: there is one more than there are tiles.
             count = mul(f, add(f, sub(f, tiles[1], tiles[0]), 1), self.tiling.rows)
             first_row, last = mul(f, tiles[0], self.tiling.rows), sub(f, plan.m, 1)
-            fill_table(f, plan.row_table, plan.row_loops, first_row, count, last)
+            tables = plan.spec.tables
+            assert tables is not None, "a tiling with tables is that of a product with tables"
+            start = tables.offset
+            fill_table(f, plan.row_table, plan.row_loops, first_row, count, last, start)
+            if plan.bounded:
+                run = run_of(plan.spec)
+                fill_existing(f, plan.existing, tables, run, first_row, count, last)
 
     def _part(
         self,
@@ -182,7 +194,23 @@ class _Kernel:
         if fetches_panels(plan.spec):
             later, apart = self.operands.next_panel(part, panel, tile), plan.rhs.first
         numbers = (value(part.depth), first, rows, plan.depth_table, *steps)
-        f.call(self._tile_name, VOID, (lhs, columns.at, totals, *numbers, later, value(apart)))
+        operands = (lhs, columns.at, totals, *numbers, later, value(apart))
+        if not plan.bounded:
+            f.call(self._tile_name, VOID, operands)
+            return
+        existing = f.gep(plan.existing, at, I64)
+        edge = (*operands, existing, plan.zeros, value(part.k))
+
+        def call(name: str, operands: tuple[Value, ...]) -> tuple[Value, ...]:
+            f.call(name, VOID, operands)
+            return ()
+
+        f.if_else(
+            self.operands.all_exist(existing),
+            lambda: call(self._tile_name, operands),
+            lambda: call(f"{self._tile_name}.edge", edge),
+            name="inside",
+        )
 
     def _multiply(
         self, part: Part, tile: Value, panel: Value, columns: Columns, totals: Value
@@ -192,7 +220,7 @@ class _Kernel:
             return
         f, plan = self.f, self.plan
         if self.tiling.pack_lhs:
-            lhs, row, along = self.operands.lhs_panel(part, tile), 1, lhs_width(self.tiling)
+            lhs, (row, along) = self.operands.lhs_panel(part, tile), self._packed_steps()
         else:
             lhs = plan.lhs.at(f, part.batch, plan.first_row(tile), part.k)
             row, along = plan.lhs.first, plan.lhs.second
@@ -202,6 +230,12 @@ class _Kernel:
         depth = value(parts(f, part.depth, self.tiling.fold))
         operands = (lhs, columns.at, totals, depth, first, *numbers)
         f.call(self._tile_name, VOID, operands)
+
+    def _packed_steps(self) -> tuple[Number, Number]:
+        """The steps of a panel of lhs along its rows and k's: of bytes, in AMX's tiles."""
+        if self.tiling.amx:
+            return mul(self.f, self.plan.panel_depth, 4), 1
+        return 1, lhs_width(self.tiling)
 
     @property
     def _tile_name(self) -> str:
@@ -214,12 +248,18 @@ class _Kernel:
         spec, tiling = self.plan.spec, self.tiling
         self.operands.define(module)
         shape = tiling.rows, tiling.vectors, tiling.lanes
+        if tiling.amx:
+            define_amx_tile(module, self._tile_name, _amx_tile(spec, tiling))
+            return
         if tiling.tables:
             whole = divides(tiling.columns, spec.n)
             tile = Tile(self.plan.scalar, *shape, None, None, fold=tiling.fold)
             rows, panels = fetched_rows(spec, tiling), fetches_panels(spec)
             found = Found(spec.dtype, tiling.beside, whole, rows, panels)
             define_table_tile(module, self._tile_name, tile, found)
+            if self.plan.bounded:
+                run = run_of(spec)
+                define_edge_tile(module, f"{self._tile_name}.edge", tile, found, run)
             return
         row, along = (
             (1, lhs_width(tiling))
@@ -230,3 +270,8 @@ class _Kernel:
         tile = replace(tile, fold=tiling.fold, offset=tiling.offset, ahead=tiling.ahead)
         tile = replace(tile, unsigned=spec.dtype is uint8)
         define_tile(module, self._tile_name, tile)
+
+
+def _amx_tile(spec: ProductSpec, tiling: Tiling) -> AmxTile:
+    """The square of AMX's tiles that a product is made of."""
+    return AmxTile(tiling.rows, tiling.vectors, spec.dtype is uint8)

@@ -6,8 +6,10 @@ of columns, a panel of rhs once for all tiles of the block.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 
+from pellucid.engines.llvm.amx import TILE_ROWS, define_amx_packing
 from pellucid.engines.llvm.folded import FoldedOperand, define_folded_packing
 from pellucid.engines.llvm.panels import Operand, define_packing
 from pellucid.engines.llvm.product_plan import Part, Plan
@@ -23,7 +25,7 @@ from pellucid.engines.llvm.sizes import (
     value,
 )
 from pellucid.engines.llvm.text import Function, Module
-from pellucid.engines.llvm.tiling import Size, lhs_width
+from pellucid.engines.llvm.tiling import Size, lhs_width, zeros_of
 from pellucid.engines.llvm.types import I64, VOID, Value, constant
 
 
@@ -93,6 +95,19 @@ class Operands:
         step = f.select(whole, value(plan.rhs.first), columns)
         return Columns(n, f.select(whole, source, plan.rhs_panel), step, count)
 
+    def clear_zeros(self) -> None:
+        """Make the line of zeros that rows reach into beyond lhs."""
+        f, plan = self.f, self.plan
+        if plan.bounded:
+            with f.loop(0, zeros_of(plan.spec, plan.tiling), name="zero", unroll=1) as zero:
+                f.store(constant(plan.scalar, 0), f.gep(plan.zeros, zero.index, plan.scalar))
+
+    def all_exist(self, existing: Value) -> Value:
+        """Whether no row of a tile reaches beyond lhs, by what is noted of them."""
+        f, rows = self.f, range(self.plan.tiling.rows)
+        noted = reduce(f.and_, (f.load(I64, f.gep(existing, row, I64)) for row in rows))
+        return f.icmp("eq", noted, (1 << self.plan.places) - 1)
+
     def _packed(self, part: Part, panel: Value, source: Value, count: Number) -> Value:
         """Where a panel is packed: with those after it, if several are packed at once."""
         f, plan = self.f, self.plan
@@ -126,7 +141,10 @@ class Operands:
         strides = (self.plan.lhs.first, self.plan.lhs.second)
         if which == "rhs":
             strides = (self.plan.rhs.second, self.plan.rhs.first)
-        apart = (self.plan.panel_size,) if self.plan.tiling.fold > 1 else ()
+        plan = self.plan
+        # Rows of lhs in AMX's tiles lie apart, else panels.
+        rows = plan.tiling.amx and which == "lhs"
+        apart = (plan.panel_depth if rows else plan.panel_size,) if plan.tiling.fold > 1 else ()
         numbers = [value(number) for number in (depth, count, *strides, *apart)]
         self.f.call(f"{self.f.name}.pack_{which}", VOID, (source, panel, *numbers))
 
@@ -151,13 +169,18 @@ class Operands:
         width: int,
     ) -> None:
         spec, tiling, name = self.plan.spec, self.plan.tiling, f"{self.f.name}.pack_{which}"
+        if tiling.amx and which == "lhs":
+            define_amx_packing(module, name, tiling.rows, across)
+            return
         if tiling.fold == 1:
             operand = Operand(spec.dtype, across, along, whole, divides(4, spec.k))
             define_packing(module, name, operand, width)
             return
         raised, summed = (tiling.offset and which == side for side in ("lhs", "rhs"))
-        panels = tiling.slab if which == "rhs" else 1
-        folded = FoldedOperand(spec.dtype, across, along, tiling.fold, raised, summed, panels)
+        folded = FoldedOperand(spec.dtype, across, along, tiling.fold, raised, summed)
+        if which == "rhs":
+            rows = TILE_ROWS if tiling.amx else 1
+            folded = replace(folded, panels=tiling.slab, rows=rows)
         define_folded_packing(module, name, folded, width)
 
 

@@ -6,7 +6,10 @@ Each is known now or read by the running kernel, once, at its beginning.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
+from math import prod
 
+from pellucid.engines.llvm.amx import amx_depth
 from pellucid.engines.llvm.matrices import Matrix
 from pellucid.engines.llvm.panels import accumulator, element
 from pellucid.engines.llvm.scratch import take_scratch
@@ -31,7 +34,10 @@ from pellucid.engines.llvm.tiling import (
     Strides,
     Tables,
     Tiling,
+    extents_of,
     lhs_width,
+    run_of,
+    zeros_of,
 )
 from pellucid.engines.llvm.types import I8, I64, PTR, Value
 
@@ -91,7 +97,11 @@ class Plan:
         even = parts(f, self.k, self.chunks)
         self.chunk = greatest(f, mul(f, parts(f, even, 8), 8), 8)
         # Rows of a panel: elements of `fold` k's, and those sums of columns that `folded` tells of.
-        self.panel_depth = add(f, quotient(f, self.chunk, tiling.fold), int(tiling.offset))
+        self.panel_depth = (
+            amx_depth(f, self.chunk)
+            if tiling.amx
+            else add(f, quotient(f, self.chunk, tiling.fold), int(tiling.offset))
+        )
         self.panel_size = mul(f, self.panel_depth, tiling.columns)
         self.tiles, self.panels = parts(f, self.m, tiling.rows), parts(f, self.n, tiling.columns)
         self.block, self.group = self._number(tiling.block), self._number(tiling.group)
@@ -119,6 +129,7 @@ class Plan:
             if tiling.tables
             else 0,
             mul(f, self.chunk, 64 // self.scalar.bits) if tiling.tables else 0,
+            *self._edge_counts(),
         )
         offsets: list[Number] = [0]
         for count in counts:
@@ -126,9 +137,29 @@ class Plan:
             lines = parts(f, mul(f, count, self.scalar.bytes), 64)
             offsets.append(add(f, offsets[-1], mul(f, lines, 64)))
         base = take_scratch(f, f.parameters[4], value(offsets[-1]))
-        self.rhs_panel, self.lhs_panels, self.totals, self.row_table, self.depth_table = (
-            f.gep(base, offset, I8) for offset in offsets[:-1]
+        places = (f.gep(base, offset, I8) for offset in offsets[:-1])
+        self.rhs_panel, self.lhs_panels, self.totals, self.row_table, self.depth_table = islice(
+            places, 5
         )
+        self.existing, self.zeros = places if self.bounded else (base, base)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether rows reach beyond lhs, into a line of zeros."""
+        return self.spec.tables is not None and bool(self.spec.tables.bounds)
+
+    @property
+    def places(self) -> int:
+        """The places of a window, of which a row notes which exist."""
+        return prod(extents_of(self.spec)[3:]) // run_of(self.spec)
+
+    def _edge_counts(self) -> tuple[Number, ...]:
+        """How much is noted of rows that reach beyond lhs: their places, and the zeros there."""
+        if not self.bounded:
+            return ()
+        f, tiling = self.f, self.tiling
+        rows = mul(f, add(f, self.block, 1), tiling.rows * 64 // self.scalar.bits)
+        return rows, zeros_of(self.spec, tiling)
 
     # Rows: where a tile begins, and which of its rows are its own.
 

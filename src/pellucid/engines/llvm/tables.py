@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from itertools import product
 
 from pellucid.engines.llvm.sizes import Number, add, least, mul, quotient, remainder, value
 from pellucid.engines.llvm.text import Function
-from pellucid.engines.llvm.types import I64, Value
+from pellucid.engines.llvm.tiling import Bound, Size, Tables
+from pellucid.engines.llvm.types import I64, Value, constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +26,62 @@ class Loops:
 
 
 def fill_table(
-    f: Function, table: Value, loops: Loops, first: Number, count: Number, last: Number
+    f: Function,
+    table: Value,
+    loops: Loops,
+    first: Number,
+    count: Number,
+    last: Number,
+    start: int = 0,
 ) -> None:
-    """Write where the places from `first` on lie; those beyond `last` repeat it."""
+    """Write where the places from `first` on lie, seen from `start`; after `last` it repeats."""
     with f.loop(0, value(count), name="entry", unroll=1) as entry:
         number = least(f, add(f, first, entry.index), last)
-        offset: Number = 0
+        offset: Number = start
         for index, stride in zip(unravelled(f, number, loops.extents), loops.strides, strict=True):
             offset = add(f, offset, mul(f, index, stride))
         f.store(value(offset), f.gep(table, entry.index, I64))
+
+
+def fill_existing(
+    f: Function, table: Value, tables: Tables, run: int, first: Number, count: Number, last: Number
+) -> None:
+    """Write which places exist for the rows from `first` on: a bit each, from the lowest.
+
+    A place has `run` k's. The rows beyond `last` repeat it.
+    """
+    with f.loop(0, value(count), name="noted", unroll=1) as entry:
+        number = least(f, add(f, first, entry.index), last)
+        indexes = unravelled(f, number, _known(tables.rows))
+        bits = _existing(f, tables, run, indexes)
+        f.store(bits, f.gep(table, entry.index, I64))
+
+
+def _existing(f: Function, tables: Tables, run: int, indexes: Sequence[Number]) -> Value:
+    """Which places exist for a row, whose loops stand at `indexes`."""
+    known: dict[tuple[Bound, int], Value] = {}
+
+    def within(bound: Bound, place: tuple[int, ...]) -> Value:
+        step = sum(a * b for a, b in zip(bound.depths, place, strict=False))
+        if (bound, step) not in known:
+            position: Number = bound.offset + step
+            for index, along in zip(indexes, bound.rows, strict=True):
+                position = add(f, position, mul(f, index, along))
+            known[bound, step] = f.icmp("ult", value(position), bound.size)
+        return known[bound, step]
+
+    extents = _known(tables.depths if run == 1 else tables.depths[:-1])
+    bits: Value = constant(I64, 0)
+    for at, place in enumerate(product(*map(range, extents))):
+        exists = reduce(f.and_, (within(bound, place) for bound in tables.bounds))
+        bits = f.or_(bits, f.shl(f.cast("zext", exists, I64), at))
+    return bits
+
+
+def _known(sizes: Sequence[Size]) -> tuple[int, ...]:
+    known = tuple(size for size in sizes if isinstance(size, int))
+    assert len(known) == len(sizes), "bounds are those of known sizes"
+    return known
 
 
 def unravelled(f: Function, index: Number, sizes: Sequence[Number]) -> tuple[Number, ...]:

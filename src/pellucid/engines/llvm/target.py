@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pellucid.core.config import setting
 from pellucid.core.error import ConfigError, DeviceError
+from pellucid.core.machine import may_use_tiles
 from pellucid.engines.llvm.library import llvm
 
 
@@ -48,6 +49,11 @@ class Isa:
         return "+avx512bf16" in self.features
 
     @property
+    def has_tiles(self) -> bool:
+        """Whether products of bytes are summed in tiles (AMX)."""
+        return "+amx-int8" in self.features
+
+    @property
     def converts_half(self) -> bool:
         """Whether float16 <-> float32 is an instruction (F16C)."""
         return "+f16c" in self.features
@@ -70,12 +76,17 @@ AVX2 = Isa("avx2", "fma", 256, 16, _AVX2, "x86-64-v3")
 AVX512 = Isa("avx512", "fma", 512, 32, _AVX512, "x86-64-v4")
 AVX512_VNNI = Isa("avx512vnni", "fma", 512, 32, f"{_AVX512},+avx512vnni", "x86-64-v4")
 AVX512_BF16 = Isa("avx512bf16", "fma", 512, 32, f"{AVX512_VNNI.features},+avx512bf16", "x86-64-v4")
+AMX = Isa("amx", "fma", 512, 32, f"{AVX512_BF16.features},+amx-tile,+amx-int8", "x86-64-v4")
 ISAS = (AVX512_BF16, AVX512_VNNI, AVX512, AVX2, SSE2)
+"""Those that are chosen by themselves, the widest first."""
+
+NAMED = (AMX, *ISAS)
+"""Those that can be asked for: AMX too, which no machine has been at hand to try on."""
 
 
 def isa_named(name: str) -> Isa:
     """The Isa of this name; raises ConfigError naming those there are."""
-    for isa in ISAS:
+    for isa in NAMED:
         if isa.name == name:
             return isa
     raise ConfigError(f"instruction set: expected one of {_names()}, got {name!r}")
@@ -134,8 +145,11 @@ def _runs(isa: Isa) -> bool:
 
 def _missing(isa: Isa) -> str:
     needed = (feature.lstrip("+") for feature in isa.features.split(","))
-    return ", ".join(name for name in needed if name not in host_features())
+    missing = [name for name in needed if name not in host_features()]
+    if isa.has_tiles and not missing and not may_use_tiles():
+        missing = ["the system's leave to use tiles"]
+    return ", ".join(missing)
 
 
 def _names() -> str:
-    return ", ".join(isa.name for isa in ISAS)
+    return ", ".join(isa.name for isa in NAMED)

@@ -10,8 +10,8 @@ from dataclasses import replace
 from itertools import product
 
 from pellucid.engines.llvm.target import Isa
+from pellucid.engines.llvm.tile_choice import NATIVE
 from pellucid.engines.llvm.tiling import (
-    NATIVE,
     ProductSpec,
     Tiling,
     extents_of,

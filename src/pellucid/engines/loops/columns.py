@@ -62,7 +62,10 @@ class Columns:
 
 
 def columns_of(graph: Graph) -> Columns | None:
-    """The reductions down the columns of a graph that also goes along its rows; else None."""
+    """The reductions down the columns of a graph that also goes along its rows; else None.
+
+    It does if it has outputs along them, or reductions of each.
+    """
     found = {node: span for node in graph.nodes if (span := span_of(node)) is not None}
     if len(set(found.values())) != 1:
         return None
@@ -70,7 +73,10 @@ def columns_of(graph: Graph) -> Columns | None:
     last = after_sums(graph)
     after = tuple(n for n, value in enumerate(graph.outputs) if value in last)
     before = tuple(n for n in range(len(graph.outputs)) if n not in after)
-    return Columns(tuple(found), *span, before, after) if before else None
+    reductions = sum(node.op.name in REDUCTIONS for node in graph.nodes)
+    if not before and reductions == len(found):
+        return None
+    return Columns(tuple(found), *span, before, after)
 
 
 def draft_rows(graph: Graph, columns: Columns) -> Draft:

@@ -36,7 +36,8 @@ def one_axis(contract: Contract) -> Contract:
         others = Affine(tuple(t for t in load.index.terms if t[0] not in names), load.index.offset)
         loads.append(Load(load.buffer, plus(others, variable("k", steps[-1] if axes else 0))))
     count = math.prod(cast(int, axis.extent) for axis in axes)
-    return Contract(contract.name, contract.dtype, (Axis("k", count),), *loads)
+    left, right = loads
+    return Contract(contract.name, contract.dtype, (Axis("k", count),), left, right)
 
 
 def merged_axes(contract: Contract) -> Contract:
@@ -44,11 +45,11 @@ def merged_axes(contract: Contract) -> Contract:
     loads, kept = [contract.lhs, contract.rhs], list[Axis]()
     for inner in contract.axes:
         outer = kept[-1] if kept else None
-        steps = [cast(int, load.index.coefficient(inner.name)) for load in loads]
         size = cast(int, inner.extent)
+        indexes = [*(load.index for load in loads), *(one.index for one in contract.within)]
         if outer is None or any(
-            load.index.coefficient(outer.name) != size * step
-            for load, step in zip(loads, steps, strict=True)
+            index.coefficient(outer.name) != size * cast(int, index.coefficient(inner.name))
+            for index in indexes
         ):
             kept.append(inner)
             continue
@@ -60,7 +61,8 @@ def merged_axes(contract: Contract) -> Contract:
         if loads[1].index.coefficient(outer.name) != step:
             raise ScatteredAxes(1)
     axes = tuple(kept) or (Axis("k", 1),)
-    return Contract(contract.name, contract.dtype, axes, *loads)
+    left, right = loads
+    return Contract(contract.name, contract.dtype, axes, left, right, contract.within)
 
 
 def _without(index: Affine, names: set[str]) -> Affine:

@@ -10,7 +10,7 @@ import math
 from dataclasses import replace
 from typing import Any, Protocol, cast
 
-from pellucid.core.dtype import DType
+from pellucid.core.dtype import DType, float32, float64
 from pellucid.core.shape import Axes
 from pellucid.engines.loops.contracted import merged_axes
 from pellucid.engines.loops.ir import (
@@ -23,6 +23,7 @@ from pellucid.engines.loops.ir import (
     Let,
     Load,
     Store,
+    Within,
     accumulation_dtype,
 )
 from pellucid.engines.loops.space import ZERO, Place, dot, plus, row_major, times, variable
@@ -71,6 +72,42 @@ def phases_of(node: Node) -> tuple[Phase, ...]:
     return windows_of(rhs.tensor, dict(node.attrs)).phases(shape_of(lhs)[1:-1])
 
 
+def reads_padding(node: Node) -> bool:
+    """Whether a convolution is made without a copy of its operand with padding.
+
+    Then each place of the window is read along a line of channels, or of zeros. Lines have to lie
+    so, and to be long enough for what choosing them costs; a depthwise one's are those of a result.
+    """
+    lhs, rhs = node.operands
+    *window, channels, features = shape_of(rhs)
+    last = lhs.tensor.rank - 1
+    held, axes = input_below(lhs, (last,))
+    groups = node.attr("feature_groups")
+    depthwise = groups == features == shape_of(lhs)[-1] and groups >= LONG
+    padding = node.attr("padding")
+    padded = [size for size, pair in zip(shape_of(lhs)[1:-1], padding, strict=True) if any(pair)]
+    return (
+        bool(padded)
+        and min(*padded, 2) == 2
+        and min(low for pair in padding for low in pair) >= 0
+        and all(gap == 1 for gap in node.attr("lhs_dilation"))
+        and node.attr("batch_groups") == 1
+        and not node.attr("channels_outer")
+        and lhs.dtype in (float32, float64)
+        and 1 < math.prod(window) <= MOST_PLACES
+        and (depthwise or channels >= LONG)
+        and held.node is None
+        and axes == (held.tensor.rank - 1,)
+    )
+
+
+LONG = 16
+"""Channels of a line that is worth choosing."""
+
+MOST_PLACES = 32
+"""Places of a window of which a row notes whether they exist."""
+
+
 def convolution(writer: Seeing, node: Node, value: Value, where: Any) -> str:
     """A contraction over window and channels; in a phase, over the places that it meets.
 
@@ -86,12 +123,14 @@ def convolution(writer: Seeing, node: Node, value: Value, where: Any) -> str:
     inside = tuple(Axis(f"k{number}", size) for number, size in enumerate(window) if size != 1)
     writer.extents |= {axis.name: cast(int, axis.extent) for axis in inside}
     at = tuple(variable(f"k{n}") if size != 1 else ZERO for n, size in enumerate(window))
-    left = writer.view(lhs, _seen(writer, node, place, at))
+    seen = _seen(writer, node, place, at)
+    left = writer.view(lhs, seen)
+    within = _bounds(node, seen[1:-1]) if phase is None else ()
     weight = (*at, place[-1])
     right = writer.view(rhs, weight) if phase is None else _gathered(writer, node, weight)
     result, wide = writer.name("s"), accumulation_dtype(value.dtype)
     axes = (inside[-1], *inside[:-1]) if _channels_first(node, window) else inside
-    writer.lines.append(merged_axes(Contract(result, wide, axes, left, right)))
+    writer.lines.append(merged_axes(Contract(result, wide, axes, left, right, within)))
     narrow = Apply("cast", (result,))
     return result if wide is value.dtype else writer.let(value.dtype, narrow)
 
@@ -146,8 +185,11 @@ def _seen(writer: Seeing, node: Node, place: Place, at: Place) -> Place:
 
 def _positions(phase: Phase | None, node: Node, place: Place, at: Place) -> list[Affine]:
     if phase is None:
-        steps = zip(place, at, node.attr("strides"), node.attr("rhs_dilation"), strict=False)
-        return [plus(times(o, stride), times(w, step)) for o, w, stride, step in steps]
+        attrs = (node.attr(name) for name in ("strides", "rhs_dilation", "padding"))
+        return [
+            plus(plus(times(o, stride), times(w, step)), Affine((), -low))
+            for o, w, stride, step, (low, _) in zip(place, at, *attrs, strict=False)
+        ]
     found: list[Affine] = []
     for axis, (low, _) in enumerate(node.attr("padding")):
         stride, step, gap = (
@@ -158,6 +200,13 @@ def _positions(phase: Phase | None, node: Node, place: Place, at: Place) -> list
         position = plus(times(place[axis], stride), times(met, step))
         found.append(_exactly(plus(position, Affine((), -low)), gap))
     return found
+
+
+def _bounds(node: Node, positions: Place) -> tuple[Within, ...]:
+    """Within what positions have to lie, along axes with padding."""
+    sizes, padding = shape_of(node.operands[0])[1:-1], node.attr("padding")
+    each = zip(positions, sizes, padding, strict=True)
+    return tuple(Within(index, size) for index, size, pair in each if pair != (0, 0))
 
 
 def _exactly(index: Affine, by: int) -> Affine:

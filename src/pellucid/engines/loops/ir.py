@@ -260,12 +260,21 @@ class Reduce:
 
 
 @dataclass(frozen=True, slots=True)
+class Within:
+    """That an index lies from 0 to below `size`."""
+
+    index: Affine
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Contract:
     """The sum over `axes`, row-major, of lhs x rhs, in `dtype`, as multiply-add chains.
 
     Along several axes rhs still moves by one step from each k to the next. K elements are cut into
     n = ceil(K / 512) chunks of ceil(ceil(K / n) / 8) * 8; in each a chain acc = fma(lhs, rhs, acc)
     runs from +0.0 in increasing order; the chunks' results are added in order. K = 0 gives 0.
+    An element of lhs is +0.0, and is not read, where an index is not `within` its bounds.
     """
 
     name: str
@@ -273,6 +282,7 @@ class Contract:
     axes: tuple[Axis, ...]
     lhs: Load
     rhs: Load
+    within: tuple[Within, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,7 +396,8 @@ def indexes(statement: Line) -> tuple[Affine, ...]:
         case Chain():
             return (statement.index, statement.along)
         case Contract():
-            return (statement.lhs.index, statement.rhs.index)
+            bounds = (bound.index for bound in statement.within)
+            return (statement.lhs.index, statement.rhs.index, *bounds)
         case Sort():
             return (statement.index, statement.value.index)
 

@@ -179,7 +179,8 @@ def _substitute(line: Line, change: Callable[[Affine], Affine]) -> Line:
             return replace(line, index=change(index), along=change(along))
         case Contract(_, _, _, lhs, rhs):
             left, right = (replace(load, index=change(load.index)) for load in (lhs, rhs))
-            return replace(line, lhs=left, rhs=right)
+            within = tuple(replace(one, index=change(one.index)) for one in line.within)
+            return replace(line, lhs=left, rhs=right, within=within)
         case Sort(_, index, _, _, value):
             moved = replace(value, index=change(value.index))
             return replace(line, index=change(index), value=moved)

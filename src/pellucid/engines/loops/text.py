@@ -53,6 +53,7 @@ from pellucid.engines.loops.ir import (
     Store,
     Until,
     Update,
+    Within,
 )
 
 _KINDS: Final = "|".join(get_args(BindingKind))
@@ -142,10 +143,11 @@ def _block(statements: tuple[Statement, ...], indent: str) -> Iterator[str]:
                 end = f" until {until.index} is {until.size}" if until else ""
                 yield f"{indent}for {axis.name} < {axis.extent}{end}"
                 yield from _block(body, indent + "  ")
-            case Contract(name, dtype, axes, lhs, rhs):
+            case Contract(name, dtype, axes, lhs, rhs, within):
                 pair = f"{lhs.buffer}[{lhs.index}] * {rhs.buffer}[{rhs.index}]"
                 over = ", ".join(f"{axis.name} < {axis.extent}" for axis in axes)
-                yield f"{indent}contract {name}: {dtype} over {over} of {pair}"
+                where = "".join(f" where {one.index} < {one.size}" for one in within)
+                yield f"{indent}contract {name}: {dtype} over {over} of {pair}{where}"
             case Reduce():
                 yield indent + _reduce_head(statement)
                 yield from _block(statement.body, indent + "  ")
@@ -242,10 +244,16 @@ def _parse_sort(groups: Groups, body: Body) -> Sort:
 
 
 def _parse_contract(groups: Groups, body: Body) -> Contract:
-    name, dtype, over, lhs, lhs_index, rhs, rhs_index = groups
+    name, dtype, over, lhs, lhs_index, rhs, rhs_index, where = groups
     left, right = Load(lhs, _parse_affine(lhs_index)), Load(rhs, _parse_affine(rhs_index))
     axes = tuple(_parse_axis(text) for text in over.split(", "))
-    return Contract(name, named_dtype(dtype), axes, left, right)
+    within = tuple(map(_parse_within, where.split(" where ")[1:]))
+    return Contract(name, named_dtype(dtype), axes, left, right, within)
+
+
+def _parse_within(text: str) -> Within:
+    index, _, size = text.partition(" < ")
+    return Within(_parse_affine(index), int(size))
 
 
 def _parse_reduce(groups: Groups, body: Body) -> Reduce:
@@ -274,7 +282,7 @@ _STATEMENTS: dict[str, Callable[[Groups, Body], Statement]] = {
     r"sort (\w+)\[(.*?)\] step (\w+) over (\w+ < \w+) by (\w+)\[(.*?)\] (rising|falling)": (
         _parse_sort
     ),
-    r"contract (\w+): (\w+) over (.+?) of (\w+)\[(.*?)\] \* (\w+)\[(.*?)\]": _parse_contract,
+    r"contract (\w+): (\w+) over (.+?) of (\w+)\[(.*?)\] \* (\w+)\[(.*?)\](.*)": (_parse_contract),
     r"reduce (.*) over (.*) by (lanes|chain) in ([\w ]+?)(?: part (\w+))?": _parse_reduce,
     r"(\w+): (\w+) = (.*)": _parse_let,
 }

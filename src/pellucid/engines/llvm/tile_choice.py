@@ -1,0 +1,273 @@
+"""Which tiling suits a product? The register tile, what is packed, how far rhs is fetched ahead.
+
+By the extents where they are known, else what suits most. Nothing here touches a result's bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import gcd
+
+from pellucid.core.dtype import (
+    DType,
+    float32,
+    float64,
+    int8,
+    int32,
+    int64,
+    uint8,
+    uint32,
+    uint64,
+)
+from pellucid.core.machine import cache_bytes
+from pellucid.engines.llvm.amx import TILE_BYTES, TILE_ROWS
+from pellucid.engines.llvm.folded import fold_of
+from pellucid.engines.llvm.target import Isa
+from pellucid.engines.llvm.tiling import (
+    CHUNK,
+    ProductSpec,
+    Size,
+    Tiling,
+    accumulator_bits,
+    chunk_length,
+    cut,
+    extents_of,
+)
+
+
+def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0) -> Tiling:
+    """The tiling for `spec`: by its extents where they are known, else one that suits most.
+
+    With unknown extents, `block` and `group` name the parameters; `cut` gives their numbers.
+    """
+    chosen = _in_tiles if _suits_amx(spec, isa) else _chosen
+    tiling = chosen(spec, isa, block, group)
+    return replace(tiling, slab=_slab(spec, tiling))
+
+
+def _suits_amx(spec: ProductSpec, isa: Isa) -> bool:
+    """Whether rows of lhs lie along k, as tiles read them; what does not is summed in vectors."""
+    rows = spec.lhs.second == 1 and spec.lhs.first != 1 and spec.tables is None
+    return isa.has_tiles and spec.dtype in (int8, uint8) and rows and (spec.m, spec.n) != (1, 1)
+
+
+def _in_tiles(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
+    fold = fold_of(spec.dtype, isa)
+    vectors = 1 if isinstance(spec.n, int) and spec.n <= TILE_ROWS else 2
+    tiling = Tiling(2 * TILE_ROWS, vectors, 16, True, True, False, block, group, amx=True)
+    tiling = replace(tiling, fold=fold, chain=CHUNK * fold)
+    if not spec.is_static:
+        return tiling
+    batch, m, n, k = extents_of(spec)
+    # Where they lie, rows of lhs have to end with whole tiles.
+    whole = k % TILE_BYTES == 0 and chunk_length(k, tiling.chain) % TILE_BYTES == 0
+    rows = _even_rows(spec, m, tiling.rows)
+    tiling = replace(tiling, rows=rows, pack_lhs=not whole, even=True, block=1, group=1)
+    made = cut(spec.dtype, tiling, batch, m, n, k)
+    return replace(tiling, block=made.block, group=made.group)
+
+
+def _chosen(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
+    if spec.beside:
+        return _beside(spec, isa, block, group)
+    lanes = isa.lanes(accumulator_bits(spec.dtype))
+    if (spec.m, spec.n) == (1, 1):
+        # The least that there are instructions for.
+        lanes = 4 if _in_pairs(spec.dtype, isa) else 1
+    tables = spec.tables is not None
+    turned = _turns_rhs(spec) and not tables
+    pack_rhs = _packs_rhs(spec) and not turned
+    rows, vectors = (1, 1) if turned else _register_tile(spec, isa, lanes, pack_rhs)
+    pack_lhs = not tables and _packs_lhs(spec, rows, vectors * lanes)
+    if not (pack_lhs or tables) and rows > 8 and _collides(spec):
+        rows, vectors = _low_tile(spec, isa, rows, vectors)
+    folding = _folding(spec.dtype, isa, tables or lanes == 1)
+    if not spec.is_static:
+        even = isinstance(spec.m, int) and not tables
+        rows = _even_rows(spec, spec.m, rows) if isinstance(spec.m, int) else rows
+        tiling = Tiling(
+            rows, vectors, lanes, pack_lhs, pack_rhs, even, block, group, turned, tables
+        )
+        return replace(tiling, ahead=_ahead(spec, tiling), **folding)
+    batch, m, n, k = extents_of(spec)
+    rows = _even_rows(spec, m, rows)
+    tiling = Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, not tables, 1, 1, turned, tables)
+    tiling = replace(tiling, ahead=_ahead(spec, tiling), **folding)
+    made = cut(spec.dtype, tiling, batch, m, n, k)
+    return replace(tiling, block=made.block, group=made.group)
+
+
+def _beside(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
+    # Nine rows are the places of a 3x3 window, whose weights' derivative has no others.
+    rows, vectors = (9, 2) if isa.registers >= 32 else (9, 1)
+    lanes = isa.lanes(accumulator_bits(spec.dtype))
+    tiling = Tiling(
+        rows, vectors, lanes, False, False, False, block, group, tables=True, beside=True
+    )
+    tiling = replace(tiling, **_folding(spec.dtype, isa, plain=True))
+    if not spec.is_static:
+        return tiling
+    batch, m, n, k = extents_of(spec)
+    tiling = replace(tiling, rows=_even_rows(spec, m, rows), block=1, group=1)
+    made = cut(spec.dtype, tiling, batch, m, n, k)
+    return replace(tiling, block=made.block, group=made.group)
+
+
+def _register_tile(spec: ProductSpec, isa: Isa, lanes: int, packed: bool) -> tuple[int, int]:
+    # rows * vectors sums, a vector of rhs each and one broadcast of lhs must fit the registers.
+    tallest, widest = {512: (14, 2), 256: (6, 2)}.get(isa.vector_bits, (4, 2))
+    needed = -(-spec.n // lanes) if isinstance(spec.n, int) else widest
+    if needed <= 1 and spec.m != 1:
+        return (isa.registers - 4, 1)
+    if isinstance(spec.m, int) and spec.m < tallest - 1:
+        rows = max(1, spec.m)
+        if rows == 1 and not packed and needed > 8:
+            # A wide piece of each row of rhs, which the memory gives faster than many narrow ones.
+            return 1, -(-needed // -(-needed // (isa.registers // 2)))
+        room = (8 if not packed else 4) if rows == 1 else (isa.registers - 1) // (rows + 1)
+        return rows, max(1, min(room, 8, needed if isinstance(spec.n, int) else room))
+    if needed % 2 and needed <= _FEW_VECTORS and spec.tables is None and spec.dtype in NATIVE:
+        # Panels of two vectors would leave half of the last one idle.
+        return ((isa.registers - 1) // 3 - 1, 3) if needed % 3 == 0 else (isa.registers - 4, 1)
+    return tallest, widest
+
+
+_FEW_VECTORS = 9
+"""Columns in so many vectors or fewer: half a panel is a tenth of the work."""
+
+
+def _ahead(spec: ProductSpec, tiling: Tiling) -> int:
+    """How many k's ahead rhs is fetched: further where each lies in a page of its own."""
+    few = isinstance(spec.m, int) and spec.m <= _ONE_TILE
+    if not few or tiling.pack_rhs or tiling.turned or tiling.tables or tiling.lanes == 1:
+        return 0
+    step = spec.rhs.first * spec.dtype.bytes if isinstance(spec.rhs.first, int) else _PAGE
+    return 16 if step <= _PAGE else 32
+
+
+_PAGE = 4096
+"""Bytes of a page of memory."""
+
+
+def fetches_panels(spec: ProductSpec) -> bool:
+    """Whether tiles that tables serve fetch the next panel of rhs: along lines of memory."""
+    return spec.tables is not None and not spec.beside and spec.rhs.second == 1
+
+
+def fetched_rows(spec: ProductSpec, tiling: Tiling) -> int:
+    """The level of cache to which such tiles fetch the rows of the next one; 0: they do not.
+
+    It is the nearest one if that can hold a line of each row of both, wherever k stands.
+    """
+    if spec.tables is None or spec.beside or spec.tables.depth_strides[-1:] != (1,):
+        return 0
+    step = spec.tables.row_strides[-1]
+    if not isinstance(step, int):
+        return 2
+    # Lines 4 KiB apart share a set of eight.
+    held = 8 * (_PAGE // gcd(step * spec.dtype.bytes, _PAGE))
+    return 1 if 2 * tiling.rows <= held else 2
+
+
+def _low_tile(spec: ProductSpec, isa: Isa, rows: int, vectors: int) -> tuple[int, int]:
+    """A tile low enough for rows of lhs that collide, if there are columns for it."""
+    wide = isinstance(spec.n, int) and spec.n % (4 * isa.lanes(accumulator_bits(spec.dtype))) == 0
+    return (7, 4) if wide and isa.registers >= 32 else (rows, vectors)
+
+
+def _even_rows(spec: ProductSpec, m: int, tallest: int) -> int:
+    """The height of tiles that are as even as can be; through tables, one that divides a line.
+
+    128 rows are 18 tiles of 6 and 4 of 5, not 21 and one of 2. Where no height divides a line, rows
+    too many are weighed against a row's worth that each tile costs: 49 are 5 of 10, not 4 of 13.
+    """
+    if spec.tables is None:
+        return -(-m // -(-m // tallest)) if m else tallest
+    line = spec.tables.rows[-1] if spec.tables.rows else 0
+    if isinstance(line, int) and line:
+        for rows in range(min(tallest, line), -(-6 * tallest // 7) - 1, -1):
+            if line % rows == 0:
+                return rows
+    tallest = min(tallest, max(m, 1))
+    heights = range(-(-5 * tallest // 7), tallest + 1)
+    return min(heights, key=lambda rows: (-(-m // rows) * (rows + 1), -rows))
+
+
+def _packs_rhs(spec: ProductSpec) -> bool:
+    if spec.dtype not in NATIVE:
+        return True
+    if (spec.m, spec.n) == (1, 1):
+        return False
+    # A panel of a long row is a few cache lines in each page: packing gathers them, which pays once
+    # a panel is used by many tiles of rows.
+    few = isinstance(spec.m, int) and spec.m <= (_FEW_ROWS if _is_near(spec) else _ONE_TILE)
+    row = spec.rhs.first * spec.dtype.bytes if isinstance(spec.rhs.first, int) else _SHORT_ROW + 1
+    return spec.rhs.second != 1 or not (few or row <= _SHORT_ROW)
+
+
+def _is_near(spec: ProductSpec) -> bool:
+    """Whether rhs may be in the last cache, or is not known to be larger."""
+    if not (isinstance(spec.k, int) and isinstance(spec.n, int)):
+        return True
+    return 2 * spec.k * spec.n * spec.dtype.bytes < cache_bytes(3)
+
+
+_FEW_ROWS = 96
+"""Rows of lhs up to which panels of rhs are read where they lie, however long its rows are."""
+
+_ONE_TILE = 8
+"""The same where rhs comes from memory: rows that a single tile takes."""
+
+_SHORT_ROW = 2048
+"""Bytes from one k of rhs to the next up to which its panels are read where they lie."""
+
+
+def _slab(spec: ProductSpec, tiling: Tiling) -> int:
+    """How many panels of rhs have a cache line of each row together, where they are packed."""
+    line = tiling.columns * spec.dtype.bytes
+    whole = tiling.pack_rhs and spec.rhs.second == 1 and line < _LINE and _LINE % line == 0
+    return _LINE // line if whole and tiling.fold > 1 else 1
+
+
+_LINE = 64
+"""Bytes of a cache line."""
+
+
+def _turns_rhs(spec: ProductSpec) -> bool:
+    one_row = spec.m == 1 and spec.n != 1
+    return one_row and spec.rhs.first == 1 and spec.rhs.second != 1 and spec.dtype in NATIVE
+
+
+def _packs_lhs(spec: ProductSpec, rows: int, columns: int) -> bool:
+    if spec.dtype not in NATIVE:
+        return True
+    if spec.m == 1 or (isinstance(spec.n, int) and spec.n <= columns):
+        return False
+    wide = isinstance(spec.n, int) and spec.n >= 8 * columns
+    return spec.lhs.second != 1 or (wide and rows > 8 and _collides(spec))
+
+
+def _collides(spec: ProductSpec) -> bool:
+    """Whether rows of lhs lie so that a nearest cache of 4 KiB a way can hold few of them at once.
+
+    Lines a multiple of that apart share a set, of eight lines at least.
+    """
+    step = spec.lhs.first * spec.dtype.bytes if isinstance(spec.lhs.first, int) else 0
+    return step > 0 and step % 4096 == 0
+
+
+NATIVE = (float32, float64, int32, uint32, int64, uint64)
+"""Dtypes whose accumulator is themselves, so that a tile may read them where they lie."""
+
+
+def _in_pairs(dtype: DType, isa: Isa) -> bool:
+    """Whether products are summed two at a time, which is then part of the bit contract."""
+    return dtype.is_floating and fold_of(dtype, isa) == 2
+
+
+def _folding(dtype: DType, isa: Isa, plain: bool) -> dict[str, int]:
+    """The fold of a tiling, and the length of its chains; `plain` integers are not folded."""
+    fold = fold_of(dtype, isa)
+    if _in_pairs(dtype, isa):
+        return {"fold": fold}
+    return {} if plain else {"fold": fold, "chain": CHUNK * fold}
