@@ -207,7 +207,7 @@ def static_cut(spec: ProductSpec, tiling: Tiling) -> Cut:
         return made
     # Which places of each row exist, and a line of zeros.
     bits = 64 * -(-(made.block + 1) * tiling.rows // 8)
-    zeros = 64 * -(-zeros_of(spec, tiling) * _accumulator_bits(spec.dtype) // 512)
+    zeros = 64 * -(-zeros_of(spec, tiling) * accumulator_bits(spec.dtype) // 512)
     return replace(made, scratch_bytes=made.scratch_bytes + bits + zeros)
 
 
