@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks.measure import in_turns, plan_turns
 from benchmarks.peak import peak_rate, triad_rate
 from benchmarks.peers import Call, import_library, why_missing
+from pellucid.core.dtype import DType, float32
 
 REST = 0.05
 """Seconds after which the waiting threads of all libraries sleep."""
@@ -54,7 +55,8 @@ class Case:
     `pellucid(given)` makes the work with the weights that the `peers` have (or, if not given, with
     weights of its own, made in the first call). The results of the first `checks` calls agree to
     `tolerance`, relative to the largest number of each array. A `model` is measured further: its
-    first call in a fresh process, and its peak of memory. `peak` is the dtype of its products.
+    first call in a fresh process, and its peak of memory. Its multiplications are of numbers of
+    `dtype`.
     """
 
     name: str
@@ -64,7 +66,7 @@ class Case:
     checks: int = 1
     tolerance: float = 1e-4
     model: bool = False
-    peak: str = "float32"
+    dtype: DType = float32
 
     def only(self, wanted: Sequence[str]) -> Case:
         """The case with those peers alone whose names begin with one of these words."""
@@ -86,14 +88,14 @@ def compare(case: Case, threads: int, seconds: float) -> dict[str, Any]:
         "skipped": skipped,
         "difference": difference,
         "traffic": traffic_of(work),
-        "peak": case.peak,
+        "dtype": str(case.dtype),
     }
 
 
-def limits_of(threads: int) -> dict[str, float]:
-    """What so many threads of this machine do at most: flops of each dtype and bytes a second."""
-    peaks = {dtype: peak_rate(threads, dtype) for dtype in ("float32", "bfloat16")}
-    return {**peaks, "bytes": triad_rate(threads)}
+def limits_of(threads: int, dtypes: Iterable[DType]) -> dict[str, float]:
+    """What so many threads of this machine do at most: bytes a second, and flops on each dtype."""
+    rates = {str(dtype): peak_rate(threads, dtype) for dtype in dict.fromkeys(dtypes)}
+    return {"bytes": triad_rate(threads), **rates}
 
 
 def make_all(makers: Mapping[str, Callable[[], Call]]) -> tuple[dict[str, Call], dict[str, str]]:

@@ -21,6 +21,7 @@ from benchmarks.peers import (
     tinygrad_forward,
     torch_forward,
 )
+from pellucid.core.dtype import bfloat16, int8
 
 SHAPES = (
     *(("NN", size, size, size) for size in (64, 128, 256, 512, 1024, 2048)),
@@ -78,6 +79,7 @@ def int8_case(extents: Extents) -> Case:
         f"({m}, {k}) @ ({k}, {n}) of int8, in int32",
         lambda given: Work(pe.jit(int8_product), tuple(map(pe.asarray, whole_numbers(extents)))),
         {"torch eager": lambda: int8_in_torch(extents)},
+        dtype=int8,
     )
 
 
@@ -90,6 +92,7 @@ def bfloat16_case(extents: Extents) -> Case:
         {"torch eager": lambda: bfloat16_in_torch(extents)},
         # Each rounds its results to eight bits.
         tolerance=2**-7,
+        dtype=bfloat16,
     )
 
 

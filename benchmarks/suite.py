@@ -80,9 +80,10 @@ def part(name: str, arguments: argparse.Namespace) -> Found:
     (threads,) = arguments.threads
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     # Before and after: of a machine that is busy for a while, the better one is its limit.
-    before, seconds = contests.limits_of(threads), arguments.seconds / len(cases)
+    dtypes, seconds = [case.dtype for case in cases], arguments.seconds / len(cases)
+    before = contests.limits_of(threads, dtypes)
     found = {case.name: contests.compare(case, threads, seconds) for case in cases}
-    after = contests.limits_of(threads)
+    after = contests.limits_of(threads, dtypes)
     return {"cases": found, "limits": {key: max(rate, after[key]) for key, rate in before.items()}}
 
 
@@ -185,7 +186,7 @@ def judged(found: Found, limits: dict[str, float]) -> str:
     best, ratio = beside_best(found)
     share, bound = of_limit(found, limits)
     against = f"{ratio:.2f} x the speed of {best}, the best peer; " if best else ""
-    unit = "GB/s" if bound == "bytes" else "GFLOP/s"
+    unit = "GB/s" if bound == "bytes" else f"GFLOP/s of {bound}"
     return f"{against}{share:.0%} of the limit, {limits[bound] / 1e9:.0f} {unit}"
 
 
@@ -201,10 +202,9 @@ def beside_best(found: Found) -> tuple[str, float]:
 
 def of_limit(found: Found, limits: dict[str, float]) -> tuple[float, str]:
     """The least time that the machine needs, over pellucid's; and what bounds it."""
-    traffic = found["traffic"]
-    peak = found["peak"]
+    traffic, dtype = found["traffic"], found["dtype"]
     least = {
-        peak: traffic["flops"] / limits[peak],
+        dtype: traffic["flops"] / limits[dtype],
         "bytes": traffic["fewest_bytes"] / limits["bytes"],
     }
     bound = max(least, key=least.__getitem__)
@@ -240,4 +240,4 @@ def print_summary(files: Iterable[Found]) -> None:
     for threads, found in ratios.items():
         mean = math.exp(sum(map(math.log, found)) / len(found))
         print(f"geometric mean of {len(found)} ratios, {threads} thread(s): {mean:.2f}")
-    print("of limit: of the peak of multiply-adds; B: of the triad's bytes, on the fewest bytes")
+    print("of limit: of its dtype's peak of multiply-adds; B: of the triad's, on the fewest bytes")

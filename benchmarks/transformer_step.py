@@ -58,7 +58,7 @@ def cases(tiny: bool) -> tuple[Case, ...]:
             },
             checks=5,
             tolerance=BFLOAT16,
-            peak="bfloat16",
+            dtype=pe.bfloat16,
             model=True,
         ),
     )

@@ -259,8 +259,7 @@ def reads_plainly(plan: Plan, node: Node) -> bool:
 
 def _is_part(node: Node) -> bool:
     """Whether a node shows a part of its operand that lies there without gaps, along its axes."""
-    (operand,) = node.operands or (None,)
-    if operand is None or not is_static(operand.shape):
+    if node.op.name not in ("reshape", "slice") or not is_static(node.operands[0].shape):
         return False
     if node.op.name == "reshape":
         return _through(node, tuple(range(len(node.attr("shape"))))) is not None

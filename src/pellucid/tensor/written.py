@@ -211,4 +211,6 @@ def _evaluated(graph: Graph, values: list[Value], known: dict[Value, Tensor]) ->
     ]
     nodes, results = tuple(node for node, _ in steps), tuple(found for _, found in steps)
     cut = prune(Graph(tuple(known), nodes, results, tuple(values)))
-    return evaluate(cut, list(known.values()))
+    used = tuple(value for value in cut.inputs if cut.uses[value])
+    cut = Graph(used, cut.nodes, cut.results, cut.outputs)
+    return evaluate(cut, [known[value] for value in used])

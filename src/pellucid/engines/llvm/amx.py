@@ -13,6 +13,7 @@ number, and have the shape that the kernel loads when it begins; at its end it g
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 from pellucid.engines.llvm.sizes import Number, least, mul, parts, sub
 from pellucid.engines.llvm.text import Function, Module
@@ -51,6 +52,18 @@ class AmxTile:
     def columns(self) -> int:
         """How many columns the square is wide."""
         return 16 * self.vectors
+
+    @property
+    def places(self) -> tuple[tuple[int, int], ...]:
+        """The number of each tile of sums, down and across."""
+        return tuple(product(range(len(self.heights)), range(self.vectors)))
+
+    def multiply(self, f: Function) -> None:
+        """Add the products of the tiles of lhs and of rhs to the tiles of sums."""
+        step = "llvm.x86.tdpbuud" if self.unsigned else "llvm.x86.tdpbssd"
+        for row, vector in self.places:
+            tiles = _sums(row, vector), _LHS + row, _RHS + vector
+            f.call(step, VOID, tuple(map(_number, tiles)))
 
     def configuration(self) -> bytes:
         """What ldtilecfg reads: the palette, then the bytes of a row and the rows of each tile."""
@@ -99,22 +112,15 @@ class _Square:
         f = self.f
         first = f.parameters[4]
         with f.when(first, name="begin"):
-            for row, vector in self._places():
+            for row, vector in self.tile.places:
                 f.call("llvm.x86.tilezero", VOID, (_number(_sums(row, vector)),))
         with f.when(f.not_(first), name="go_on"):
             self._each_sum("llvm.x86.tileloadd64")
         # Sixteen elements a turn: the last are zeros if there are fewer.
         with f.loop(0, f.parameters[3], TILE_ROWS, name="k", unroll=1) as k:
             self._load(k.index)
-            product = "llvm.x86.tdpbuud" if self.tile.unsigned else "llvm.x86.tdpbssd"
-            for row, vector in self._places():
-                tiles = _sums(row, vector), _LHS + row, _RHS + vector
-                f.call(product, VOID, tuple(map(_number, tiles)))
+            self.tile.multiply(f)
         self._each_sum("llvm.x86.tilestored64")
-
-    def _places(self) -> list[tuple[int, int]]:
-        heights, vectors = self.tile.heights, self.tile.vectors
-        return [(row, vector) for row in range(len(heights)) for vector in range(vectors)]
 
     def _load(self, k: Value) -> None:
         f = self.f
@@ -132,7 +138,7 @@ class _Square:
         """Read or write the tiles of sums, which lie row by row in `totals`."""
         f = self.f
         width = 4 * self.tile.columns
-        for row, vector in self._places():
+        for row, vector in self.tile.places:
             begin = width * sum(self.tile.heights[:row]) + TILE_BYTES * vector
             at = f.gep(f.parameters[2], begin, I8)
             operands = _number(_sums(row, vector)), at, constant(I64, width)

@@ -212,9 +212,11 @@ def static_cut(spec: ProductSpec, tiling: Tiling) -> Cut:
 
 
 def run_of(spec: ProductSpec) -> int:
-    """The k's at one place of a window, where tables have bounds: those of its line of channels."""
-    assert spec.tables is not None, "a window is found by tables"
-    return 1 if spec.beside else _known(spec.tables.depths[-1])
+    """The k's that tables with bounds find at one place: a line of memory within all or none."""
+    tables = spec.tables
+    assert tables is not None, "a window is found by tables"
+    line = tables.depth_strides[-1] == 1 and not any(bound.depths[-1] for bound in tables.bounds)
+    return _known(tables.depths[-1]) if line and not spec.beside else 1
 
 
 def zeros_of(spec: ProductSpec, tiling: Tiling) -> int:
