@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from pellucid.core.error import StateError
 from pellucid.core.source import at_line, user_source
@@ -175,14 +175,6 @@ class HastenedTape(Walk):
                 made = builder.add(node.op, operands, dict(node.attrs))[value.index]
             self.known[value] = (made, self.trace.tensor(value))
         return self.known[value][0]
-
-
-class Deferred(Protocol):
-    """The tape of a compiled call: written only when `backward` comes this way."""
-
-    def resolve(self) -> object:
-        """The tape node or Parameter that the call's result came from."""
-        ...
 
 
 def place_of(tensor: Tensor) -> Any:
