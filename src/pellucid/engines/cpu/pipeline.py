@@ -50,6 +50,7 @@ from pellucid.ops.movement import reshape
 from pellucid.passes.keep_operands import Form
 from pellucid.passes.memory import Copy, MemoryPlan, Place, plan_memory
 from pellucid.passes.pipeline import optimize
+from pellucid.passes.precision import with_casts
 from pellucid.passes.views import value_bytes
 
 FAR_SHARE: Final = 16
@@ -79,7 +80,8 @@ class CpuEngine:
 
     def compile(self, graph: Graph, donate: Mapping[int, int]) -> CpuExecutable:
         """A graph of known sizes as one list of kernel launches."""
-        return compile_graph(graph, donate, host_isa())
+        # A graph may come without the passes.
+        return compile_graph(with_casts(graph), donate, host_isa())
 
     def build(self, traced: Graph, donate: Mapping[int, int], fast: bool = False) -> CpuExecutable:
         """A traced graph through the passes and `compile`, or what they once led to."""
