@@ -153,7 +153,7 @@ def build_program(engine: Engine, binding: Binding) -> Program:
         early = (*early, *found)
     # Before it is split: weights that are rounded are rounded once.
     graph = with_casts(graph)
-    split = split_steady(graph, steady_inputs(binding))
+    split = split_steady(graph, steady_inputs(binding), engine.operand_form)
     if split is None:
         executable = engine.build(graph, binding.donate, fast)
         return Program(graph, executable, None, fast, early)

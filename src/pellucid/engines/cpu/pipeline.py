@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 from pellucid.core.config import setting
+from pellucid.core.dtype import DType
 from pellucid.core.error import UnsupportedOpError
 from pellucid.core.machine import cache_bytes
 from pellucid.core.shape import is_static
@@ -19,6 +20,7 @@ from pellucid.core.source import Source, at_line
 from pellucid.engines.base import Launch, Layout, Storage, Tuned
 from pellucid.engines.cpu.book import Book, read_book
 from pellucid.engines.cpu.eager import launcher
+from pellucid.engines.cpu.forms import operand_form
 from pellucid.engines.cpu.pool import Step
 from pellucid.engines.cpu.program import Program, program_key, read, written
 from pellucid.engines.cpu.rules import (
@@ -45,6 +47,7 @@ from pellucid.ir.graph import Graph, Node, TensorType, Type, Value
 from pellucid.ir.record import add_stage, is_recording, unheard
 from pellucid.ops.define import Op
 from pellucid.ops.movement import reshape
+from pellucid.passes.keep_operands import Form
 from pellucid.passes.memory import Copy, MemoryPlan, Place, plan_memory
 from pellucid.passes.pipeline import optimize
 from pellucid.passes.precision import with_casts
@@ -66,6 +69,10 @@ class CpuEngine:
     def allocator(self, nbytes: int) -> Callable[[], Storage]:
         """As `allocate`, for one size."""
         return allocator(nbytes)
+
+    def operand_form(self, dtype: DType) -> Form:
+        """As the instructions of this machine read it (see forms.py)."""
+        return operand_form(dtype, host_isa())
 
     def launcher(self, op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...]) -> Launch:
         """One op through a kernel that takes sizes and strides: a new shape compiles nothing."""

@@ -127,6 +127,9 @@ def _spec(kernel: Kernel, roles: Roles) -> ProductSpec:
     dtype: DType = kernel.buffer(contract.lhs.buffer).dtype
     batch = tuple(size(axis.extent) for axis in roles.batch)
     extents = size(m.extent), size(n.extent), size(k.extent)
+    folded = contract.fold > 1
+    if folded:
+        extents = *extents[:2], _total(kernel, DEPTH, contract.axes)
     lhs = strides(contract.lhs.index, m.name, k.name)
     tables = None
     if roles.windowed:
@@ -139,11 +142,14 @@ def _spec(kernel: Kernel, roles: Roles) -> ProductSpec:
         tables = Tables(*sizes, *steps, bounds=bounds, offset=offset)
         extents = _total(kernel, ROWS, roles.rows), extents[1], _total(kernel, DEPTH, contract.axes)
         lhs = Strides(lhs.batch, 0, 1 if roles.beside else 0)
-    rhs = strides(contract.rhs.index, k.name, n.name)
+    rhs = strides(contract.rhs.index, contract.axes[0].name if folded else k.name, n.name)
+    if folded:
+        rhs = rhs.in_elements(contract.fold)
     # The epilogue stores, so that the product needs no strides of a result.
     out = Strides((0,) * len(batch), 0, 1)
     pointers = len(kernel.buffers)
-    return ProductSpec(dtype, batch, *extents, lhs, rhs, out, pointers, tables, beside=roles.beside)
+    product = ProductSpec(dtype, batch, *extents, lhs, rhs, out, pointers, tables, roles.beside)
+    return replace(product, folded=folded)
 
 
 def _bound(within: Within, roles: Roles) -> Bound:

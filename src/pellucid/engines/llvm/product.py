@@ -268,7 +268,8 @@ class _Kernel:
         )
         tile = Tile(self.plan.scalar, *shape, row, along, not tiling.even, tiling.turned)
         tile = replace(tile, fold=tiling.fold, offset=tiling.offset, ahead=tiling.ahead)
-        tile = replace(tile, unsigned=spec.dtype is uint8)
+        raises = self.operands.sums_rows
+        tile = replace(tile, raises=raises, unsigned=(spec.dtype is uint8) != raises)
         define_tile(module, self._tile_name, tile)
 
 
