@@ -24,6 +24,9 @@ from pellucid.core.dtype import DType, float32
 REST = 0.05
 """Seconds after which the waiting threads of all libraries sleep."""
 
+BFLOAT16 = 2.0**-7
+"""How far losses of the first steps may be apart in bfloat16: one unit in its last place of 1."""
+
 PATIENCE = 10
 """A peer that takes so many times as long as pellucid is timed in a few rounds only."""
 

@@ -1,6 +1,7 @@
 """How fast is a whole training step of a perceptron?
 
 784-512-512-10 (relu, cross-entropy), batch 128, Adam at 1e-3: forward pass, gradients and update.
+In float32, and in bfloat16 with float32 weights beside torch's autocast and our own float32.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 import numpy as np
 
 import pellucid as pe
-from benchmarks.case import Call, Case, Work
-from benchmarks.peers import jax_adam, jax_cross_entropy, jax_step, torch_step
+from benchmarks.case import BFLOAT16, Call, Case, Work
+from benchmarks.peers import jax_adam, jax_cross_entropy, jax_step, torch_cast, torch_step
 from pellucid import nn, optim
 
 Sizes = tuple[int, ...]
@@ -27,7 +28,7 @@ Weights = list[tuple[np.ndarray, np.ndarray]]
 
 
 def cases(tiny: bool) -> tuple[Case, ...]:
-    """The one size."""
+    """The one size, in float32 and in bfloat16."""
     s = TINY if tiny else FULL
     return (
         Case(
@@ -41,6 +42,21 @@ def cases(tiny: bool) -> tuple[Case, ...]:
                 "jax.jit": lambda: in_jax(s),
             },
             checks=5,
+            model=True,
+        ),
+        Case(
+            "mlp step bf16",
+            f"MLP {'-'.join(map(str, s[1:]))} training step in bfloat16, batch {s[0]}, Adam",
+            lambda given: in_pellucid(s, given, "bf16"),
+            {
+                "pellucid float32": lambda: in_pellucid(s, True),
+                "torch autocast": lambda: in_torch(s, autocast=True),
+                "torch autocast fused": lambda: in_torch(s, fused=True, autocast=True),
+                "torch.compile autocast": lambda: in_torch(s, compiled=True, autocast=True),
+            },
+            checks=5,
+            tolerance=BFLOAT16,
+            dtype=pe.bfloat16,
             model=True,
         ),
     )
@@ -61,14 +77,14 @@ def problem(s: Sizes) -> tuple[Weights, np.ndarray, np.ndarray]:
     return weights, images, rng.integers(0, s[-1], s[0])
 
 
-def in_pellucid(s: Sizes, given: bool) -> Work:
+def in_pellucid(s: Sizes, given: bool, precision: str = "float32") -> Work:
     weights, images, labels = problem(s)
     hidden = [nn.Dense(size, activation="relu") for size in s[2:-1]]
     layers = [*hidden, nn.Dense(s[-1])]
     model = nn.Sequential(layers)
     adam = optim.Adam(model, learning_rate=RATE)
 
-    @pe.jit
+    @pe.jit(precision=precision)
     def step(x: Any, y: Any) -> Any:
         loss = nn.losses.cross_entropy(model(x), y)
         loss.backward()
@@ -83,7 +99,7 @@ def in_pellucid(s: Sizes, given: bool) -> Work:
     return Work(step, (pe.asarray(images), pe.asarray(labels)))
 
 
-def in_torch(s: Sizes, fused: bool = False, compiled: bool = False) -> Call:
+def in_torch(s: Sizes, fused: bool = False, compiled: bool = False, autocast: bool = False) -> Call:
     import torch
     from torch import nn
 
@@ -98,7 +114,8 @@ def in_torch(s: Sizes, fused: bool = False, compiled: bool = False) -> Call:
     model = nn.Sequential(*layers)
     adam = torch.optim.Adam(model.parameters(), lr=RATE, fused=fused or None)
     x, y = torch.from_numpy(images), torch.from_numpy(labels)
-    return torch_step(lambda: nn.functional.cross_entropy(model(x), y), adam, compiled)
+    loss_of = torch_cast(lambda: nn.functional.cross_entropy(model(x), y), autocast)
+    return torch_step(loss_of, adam, compiled)
 
 
 def in_jax(s: Sizes) -> Call:

@@ -1,11 +1,12 @@
-"""What does a call cost, apart from the work: compiled with 10 and 200 cells, and one eager op?
+"""What does a call cost, apart from the work: compiled with 10 and 500 cells, and one eager op?
 
     python -m benchmarks overheads [--rounds 31] [--json PATH]
 
-A compiled function that reads and assigns many Variables of one number each is timed whole, and so
-is its executable alone, the one native call that does the work: the difference is what finding the
-cells, checking them and wrapping the result costs. Eager ops are tiny, so that their cost is all
-overhead, with and without a tape; torch and NumPy do the same beside them. One thread.
+A compiled function that reads many Variables of one number each, or assigns them, is timed whole,
+and so is its executable alone, the one native call that does the work: the difference is what
+finding the cells, checking them and wrapping the result costs. Eager ops are tiny, so that their
+cost is all overhead, with and without a tape; torch and NumPy do the same beside them. One thread,
+by its CPU time.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import pellucid as pe
 from benchmarks.measure import Timing, in_turns, write
 from pellucid import nn
 
-CELLS = (10, 200)
+CELLS = (10, 500)
 REPEAT = 2000
 TINY = 4
 """How many numbers an eager op works on."""
@@ -58,7 +59,7 @@ PARTS = ("whole call", "native part")
 
 
 def timed(calls: Calls, rounds: int) -> dict[str, dict[str, float]]:
-    found = in_turns(calls, rounds, REPEAT, time.perf_counter)
+    found = in_turns(calls, rounds, REPEAT, time.process_time)
     return {name: asdict(timing) for name, timing in found.items()}
 
 
@@ -83,30 +84,48 @@ def compiled_calls() -> Calls:
     for count in CELLS:
         holder = Holder(count)
         for where, held in (("a module", holder), ("a list", list(holder.variables().values()))):
-            whole, native = cells_calls(held)
-            calls[f"{count} cells of {where}, {PARTS[0]}"] = whole
-            calls[f"{count} cells of {where}, {PARTS[1]}"] = native
+            for done, make in (("assigned", cells_calls), ("read", reading_calls)):
+                whole, native = make(held)
+                calls[f"{count} cells of {where} {done}, {PARTS[0]}"] = whole
+                calls[f"{count} cells of {where} {done}, {PARTS[1]}"] = native
     return calls
+
+
+def cells_in(held: Any) -> list[Any]:
+    return held if isinstance(held, list) else list(held.variables().values())
+
+
+def reading_calls(held: Any) -> tuple[Callable[[], object], Callable[[], object]]:
+    """A call that sums up the cells of a module or list, and its executable alone."""
+
+    @pe.jit
+    def total(x: Any) -> Any:
+        for cell in cells_in(held):
+            x = x + cell
+        return x
+
+    x = pe.asarray(1.0)
+    expected = 1.0 + sum(map(float, cells_in(held)))
+    if float(total(x)) != expected:
+        raise SystemExit(f"the cells make {float(total(x))}, not {expected}")
+    return lambda: total(x), native_call(total.compile(x).executable)
 
 
 def cells_calls(held: Any) -> tuple[Callable[[], object], Callable[[], object]]:
     """A call that adds a number to each cell of a module or list, and its executable alone."""
 
-    def cells() -> list[Any]:
-        return held if isinstance(held, list) else list(held.variables().values())
-
     @pe.jit
     def add(x: Any) -> Any:
-        for cell in cells():
+        for cell in cells_in(held):
             cell.assign(cell + x)
         return x + 1.0
 
     x = pe.asarray(1.0)
     add(x)
-    expected = float(cells()[-1]) + 1.0
+    expected = float(cells_in(held)[-1]) + 1.0
     add(x)
-    if float(cells()[-1]) != expected:
-        raise SystemExit(f"the last cell holds {float(cells()[-1])}, not {expected}")
+    if float(cells_in(held)[-1]) != expected:
+        raise SystemExit(f"the last cell holds {float(cells_in(held)[-1])}, not {expected}")
     return lambda: add(x), native_call(add.compile(x).executable)
 
 
@@ -127,22 +146,49 @@ def native_call(executable: Any) -> Callable[[], object]:
 
 def eager_calls() -> tuple[Calls, list[str]]:
     numbers = np.linspace(0.0, 1.0, TINY, dtype=np.float32)
-    plain, weight = pe.asarray(numbers), pe.Parameter(numbers)
-    calls: Calls = {
-        "numpy a + b": lambda: numbers + numbers,
-        "pellucid a + b": lambda: plain + plain,
-        "pellucid a + b with tape": lambda: weight + plain,
-    }
+    rows = np.ones((2, TINY), np.float32)
+    small = np.eye(2, dtype=np.float32)
+    calls = {f"numpy {name}": call for name, call in array_ops(numbers, rows, small).items()}
+    mine = array_ops(pe.asarray(numbers), pe.asarray(rows), pe.asarray(small))
+    calls |= {f"pellucid {name}": call for name, call in mine.items()}
+    weight, plain = pe.Parameter(numbers), pe.asarray(numbers)
+    calls |= {f"pellucid {name}": call for name, call in taped_ops(weight, plain).items()}
     try:
         import torch
     except ImportError as error:
         return calls, [f"torch skipped: {error}"]
     torch.set_num_threads(1)
-    tensor = torch.from_numpy(numbers)
+    theirs = array_ops(*map(torch.from_numpy, (numbers, rows, small)))
+    calls |= {f"torch {name}": call for name, call in theirs.items()}
     taped = torch.from_numpy(numbers.copy()).requires_grad_()
-    calls["torch a + b"] = lambda: tensor + tensor
-    calls["torch a + b with tape"] = lambda: taped + tensor
-    return calls, []
+    others = taped_ops(taped, torch.from_numpy(numbers))
+    calls |= {f"torch {name}": call for name, call in others.items()}
+    return {name: calls[name] for name in sorted(calls, key=lambda one: one.split(" ", 1)[1])}, []
+
+
+def array_ops(x: Any, rows: Any, small: Any) -> Calls:
+    """Ops that NumPy, torch and pellucid spell alike."""
+    return {
+        "-x": lambda: -x,
+        "x + x": lambda: x + x,
+        "x + 1.0": lambda: x + 1.0,
+        "rows + x": lambda: rows + x,
+        "x > 0.5": lambda: x > 0.5,
+        "x.sum()": x.sum,
+        "small @ small": lambda: small @ small,
+        "rows[0]": lambda: rows[0],
+        "rows.T": lambda: rows.T,
+        "rows.reshape(4, 2)": lambda: rows.reshape(4, 2),
+    }
+
+
+def taped_ops(weight: Any, x: Any) -> Calls:
+    """Ops with a tape, and a gradient."""
+
+    def gradient() -> None:
+        (weight * x * 2.0).sum().backward()
+
+    return {"weight + x": lambda: weight + x, "a gradient of three ops": gradient}
 
 
 if __name__ == "__main__":

@@ -127,6 +127,19 @@ def torch_forward(function: Callable[..., Any], *inputs: Any, compiled: bool = F
     return call
 
 
+def torch_cast(loss_of: Call, autocast: bool) -> Call:
+    """The loss, computed with torch's automatic casts to bfloat16 if asked for."""
+    if not autocast:
+        return loss_of
+    import torch
+
+    def cast() -> Any:
+        with torch.autocast("cpu", torch.bfloat16):
+            return loss_of()
+
+    return cast
+
+
 def torch_step(loss_of: Callable[[], Any], optimizer: Any, compiled: bool = False) -> Call:
     """A step of torch: eager, or forward pass, backward pass and update by `torch.compile`.
 

@@ -1,7 +1,8 @@
 """How fast is a whole training step of a language model?
 
 Four blocks as in `transformers.py`, causal, width 256, 4 heads, context 256, 8192 words, batch 4;
-cross-entropy, AdamW at 3e-4.
+cross-entropy, AdamW at 3e-4. In float32, and in bfloat16 with float32 weights beside torch's
+autocast and our own float32.
 """
 
 from __future__ import annotations
@@ -13,8 +14,15 @@ import numpy as np
 
 import pellucid as pe
 from benchmarks import transformers
-from benchmarks.case import Call, Case, Work
-from benchmarks.peers import jax_adam, jax_cross_entropy, jax_step, torch_step, torch_weights
+from benchmarks.case import BFLOAT16, Call, Case, Work
+from benchmarks.peers import (
+    jax_adam,
+    jax_cross_entropy,
+    jax_step,
+    torch_cast,
+    torch_step,
+    torch_weights,
+)
 from benchmarks.transformers import Sizes
 from pellucid import nn, optim
 
@@ -24,7 +32,7 @@ RATE, DECAY = 3e-4, 0.01
 
 
 def cases(tiny: bool) -> tuple[Case, ...]:
-    """The one size."""
+    """The one size, in float32 and in bfloat16."""
     s = TINY if tiny else FULL
     return (
         Case(
@@ -39,6 +47,20 @@ def cases(tiny: bool) -> tuple[Case, ...]:
             checks=5,
             model=True,
         ),
+        Case(
+            "transformer step bf16",
+            f"transformer training step in bfloat16, {s}, AdamW",
+            lambda given: in_pellucid(s, given, "bf16"),
+            {
+                "pellucid float32": lambda: in_pellucid(s, True),
+                "torch autocast": lambda: in_torch(s, autocast=True),
+                "torch.compile autocast": lambda: in_torch(s, compiled=True, autocast=True),
+            },
+            checks=5,
+            tolerance=BFLOAT16,
+            dtype=pe.bfloat16,
+            model=True,
+        ),
     )
 
 
@@ -49,12 +71,12 @@ def problem(s: Sizes) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     return transformers.draw(s), tokens[:, :-1].copy(), tokens[:, 1:].copy()
 
 
-def in_pellucid(s: Sizes, given: bool) -> Work:
+def in_pellucid(s: Sizes, given: bool, precision: str = "float32") -> Work:
     weights, tokens, following = problem(s)
     model = transformers.LanguageModel(s)
     adam = optim.AdamW(model, learning_rate=RATE, weight_decay=DECAY)
 
-    @pe.jit
+    @pe.jit(precision=precision)
     def step(x: Any, y: Any) -> Any:
         loss = nn.losses.cross_entropy(model(x), y)
         loss.backward()
@@ -66,7 +88,7 @@ def in_pellucid(s: Sizes, given: bool) -> Work:
     return Work(step, (pe.asarray(tokens), pe.asarray(following)))
 
 
-def in_torch(s: Sizes, compiled: bool = False) -> Call:
+def in_torch(s: Sizes, compiled: bool = False, autocast: bool = False) -> Call:
     import torch
     from torch.nn import functional
 
@@ -81,7 +103,7 @@ def in_torch(s: Sizes, compiled: bool = False) -> Call:
         x = transformers.torch_dense(held, transformers.torch_norm(held, x, "norm"), "output")
         return functional.cross_entropy(x.view(-1, s.words), labels.view(-1))
 
-    return torch_step(loss_of, adam, compiled)
+    return torch_step(torch_cast(loss_of, autocast), adam, compiled)
 
 
 def in_jax(s: Sizes) -> Call:

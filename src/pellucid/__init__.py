@@ -56,6 +56,7 @@ _NAMES = {
     "pellucid.tensor.indexing": "take take_along_axis",
     "pellucid.tensor.jit": "jit spec",
     "pellucid.tensor.joining": "concat flip pad repeat roll split stack tile unstack",
+    "pellucid.tensor.precision": "precision",
     "pellucid.tensor.products": "matmul outer tensordot vecdot",
     "pellucid.tensor.reducing": "all any argmax argmin count_nonzero max mean min prod std sum var",
     "pellucid.tensor.scanning": "cumulative_prod cumulative_sum diff",

@@ -172,6 +172,7 @@ from pellucid.tensor.joining import split as split
 from pellucid.tensor.joining import stack as stack
 from pellucid.tensor.joining import tile as tile
 from pellucid.tensor.joining import unstack as unstack
+from pellucid.tensor.precision import precision as precision
 from pellucid.tensor.products import matmul as matmul
 from pellucid.tensor.products import outer as outer
 from pellucid.tensor.products import tensordot as tensordot

@@ -15,6 +15,7 @@ import pytest
 
 import pellucid as pe
 from pellucid.core.dtype import bfloat16, float32
+from pellucid.core.shape import Axes
 from pellucid.engines import find_engine
 from pellucid.engines.cpu.rules import body_of, realise
 from pellucid.engines.cpu.staging import contraction_of
@@ -27,8 +28,8 @@ from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, TensorType
 from pellucid.ops.control import evaluate
 from pellucid.ops.convolution import convolution, plain_attrs
-from pellucid.ops.elementwise import add, maximum
-from pellucid.ops.movement import broadcast, full_like
+from pellucid.ops.elementwise import add, exp, maximum
+from pellucid.ops.movement import broadcast, full_like, transpose
 from pellucid.ops.reduce_window import window_max, window_sum
 from pellucid.passes.pipeline import clean, optimize
 from pellucid.transforms import vjp
@@ -214,6 +215,25 @@ def test_padding_is_not_copied_beside_long_lines() -> None:
         (contract,) = (s for s in nested(kernel.body) if isinstance(s, Contract))
         assert len(contract.within) == 2
         assert parse_kernel(print_kernel(kernel)) == kernel
+
+
+@pytest.mark.parametrize("channels", [20, 36])
+@pytest.mark.parametrize("padding", [((1, 1), (0, 0)), ((0, 0), (1, 1)), ((1, 1), (1, 1))], ids=str)
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 0, 1, 2)], ids=str)
+def test_padding_along_an_axis_and_weights_that_lie_across(
+    order: Axes, padding: Any, channels: int
+) -> None:
+    groups = 20 if channels == 20 else 1
+    shape = (3, 3, channels // groups, 20)
+    with building() as builder:
+        x = builder.input(TensorType(float32, (2, 6, 7, channels)))
+        w = builder.input(TensorType(float32, tuple(shape[axis] for axis in order)))
+        attrs = plain_attrs(2) | {"padding": padding, "feature_groups": groups}
+        seen = transpose(w, permutation=tuple(order.index(at) for at in range(4)))
+        graph = builder.graph([exp(convolution(x, seen, **attrs))])
+    arrays, cpu = operands(graph), find_engine("cpu")
+    wanted = run_launched(cpu, graph, arrays)
+    assert all(map(same_bits, run_compiled(cpu, optimize(graph), arrays), wanted))
 
 
 def test_infinite_weights_meet_zeros_in_padding() -> None:

@@ -404,24 +404,35 @@ def _contractions() -> list[Case]:
         ((2, 0), (0, 4), ((1,), (0,)), ((), ())),
         ((0, 3), (3, 4), ((1,), (0,)), ((), ())),
     ]
-    return [
-        Case(
-            REGISTRY["dot_general"],
-            (numbers(dtype, lhs, 0), numbers(dtype, rhs, 1)),
-            {"contract": contract, "batch": batch},
-        )
-        for dtype in NUMERIC
-        for lhs, rhs, contract, batch in shared(forms, dtype)
-    ] + [
-        Case(
-            REGISTRY["dot_general"],
-            (numbers(dtype, lhs, 0), numbers(dtype, rhs, 1)),
-            {"contract": contract, "batch": batch, "dtype": wide},
-        )
-        for dtype, wider in WIDER.items()
-        for wide in wider
-        for lhs, rhs, contract, batch in (forms[0], forms[6])
-    ]
+    return (
+        [
+            Case(
+                REGISTRY["dot_general"],
+                (numbers(dtype, lhs, 0), numbers(dtype, rhs, 1)),
+                {"contract": contract, "batch": batch},
+            )
+            for dtype in NUMERIC
+            for lhs, rhs, contract, batch in shared(forms, dtype)
+        ]
+        + [
+            Case(
+                REGISTRY["dot_general"],
+                (numbers(dtype, lhs, 0), numbers(dtype, rhs, 1)),
+                {"contract": contract, "batch": batch, "dtype": wide},
+            )
+            for dtype, wider in WIDER.items()
+            for wide in wider
+            for lhs, rhs, contract, batch in (forms[0], forms[6])
+        ]
+        + [
+            Case(
+                REGISTRY["dot_general"],
+                (numbers(float32, lhs, 0), numbers(float32, rhs, 1)),
+                {"contract": contract, "batch": batch, "precision": bfloat16},
+            )
+            for lhs, rhs, contract, batch in (forms[0], forms[6])
+        ]
+    )
 
 
 CONVOLUTIONS: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
@@ -457,6 +468,14 @@ def _convolutions() -> list[Case]:
         )
         for dtype in NUMERIC
         for lhs, rhs, attrs in shared(CONVOLUTIONS, dtype)
+    ] + [
+        Case(
+            REGISTRY["convolution"],
+            (numbers(dtype, lhs, 0), numbers(dtype, rhs, 1)),
+            plain_attrs(len(lhs) - 2) | attrs | wider,
+        )
+        for dtype, wider in ((float32, {"precision": bfloat16}), (bfloat16, {"dtype": float32}))
+        for lhs, rhs, attrs in CONVOLUTIONS[:4]
     ]
 
 
@@ -526,7 +545,9 @@ ATTENTIONS: tuple[tuple[tuple[int, ...], ...], ...] = (
 def _attentions(name: str) -> list[Case]:
     masks: tuple[tuple[int, ...] | None, ...] = (None, (1, 1, 3, 5), (2, 2, 1, 1))
     made: list[Case] = []
-    for dtype in (float64, float32):
+    for dtype, precision in (
+        (float64, None), (float32, None), (float32, bfloat16), (bfloat16, bfloat16),
+    ):  # fmt: skip
         for shapes, mask in zip(ATTENTIONS, masks, strict=True):
             operands = [numbers(dtype, shape, seed) for seed, shape in enumerate(shapes)]
             if name == "attention_gradient":
@@ -539,6 +560,7 @@ def _attentions(name: str) -> list[Case]:
                 ends = [np.asarray([3, 2][: shapes[0][0]], np.int32)] if lengths else []
                 attrs = {"scale": 0.7, "causal": causal, "mask": mask is not None}
                 every = {**attrs, "lengths": lengths, "dropout": dropout}
+                every |= {} if precision is None else {"precision": precision}
                 first = (causal, lengths, causal and not lengths, lengths)
                 lying = [*operands]
                 if name == "attention":

@@ -36,6 +36,7 @@ from pellucid.ops.random import random_bits
 from pellucid.ops.reduce import max_, sum_
 from pellucid.passes.columns import span_of
 from pellucid.passes.fuse import BUFFERS, fuse
+from pellucid.passes.groups import Plan, reads_plainly
 from pellucid.passes.pipeline import clean
 from pellucid.transforms.vjp import vjp
 from tests.graphs import random_graph, same_bits
@@ -433,6 +434,15 @@ def test_part_of_a_value_is_added_where_the_product_is_made():
     found = kernels(fuse(graph_of(function, (6, 5), (5, 4), (3, 6, 4))))
     assert found == ["slice", "reshape", "contract(dot_general add)"]
     assert "dot_general" in kernels(fuse(graph_of(with_gaps, (6, 5), (5, 4), (6, 8))))
+
+
+def test_what_is_made_again_is_not_read_plainly():
+    graph = graph_of(lambda x, y: add(mul(x, y), y), (6, 4), (6, 4))
+    made, user = graph.nodes
+    plan = Plan(graph, BUFFERS)
+    assert reads_plainly(plan, user)
+    plan.make_again(graph.results[0][0], (made,), ())
+    assert not reads_plainly(plan, user)
 
 
 def test_kernel_that_reads_two_parts_of_a_value_reads_the_value():

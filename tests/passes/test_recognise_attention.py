@@ -13,6 +13,7 @@ import pellucid as pe
 from pellucid import nn
 from pellucid.ir.graph import Graph, Node, count_ops
 from pellucid.ops.control import evaluate
+from pellucid.passes import recognise_attention as recognising
 from pellucid.passes.dce import dce
 from pellucid.passes.pipeline import clean
 from pellucid.passes.recognise_attention import recognise_attention
@@ -27,8 +28,9 @@ LEADING = [(), (3,), (2, 4), (2, 1, 2)]
 
 
 @pytest.fixture(autouse=True)
-def _checked(monkeypatch: pytest.MonkeyPatch) -> None:
+def _checked_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PELLUCID_CHECK", "1")
+    monkeypatch.setattr(recognising, "LEAST_SCORES", 0)
 
 
 def drawn(*shapes: tuple[int, ...]) -> Arrays:
@@ -211,6 +213,13 @@ NO_ATTENTIONS = [
 def test_what_is_no_attention_is_left_as_it_is(function: Any) -> None:
     graph = traced(function, [*operands(), mask_of(R, C)])
     assert recognise_attention(graph) is graph
+
+
+def test_few_scores_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = traced(spelled.divided, operands())
+    for least in (R * C, R * C + 1):
+        monkeypatch.setattr(recognising, "LEAST_SCORES", least)
+        assert len(found(recognise_attention(graph))) == (least == R * C)
 
 
 def test_a_row_that_sees_nothing_gives_zeros() -> None:

@@ -14,6 +14,7 @@ import pellucid as pe
 from pellucid import nn, optim
 from pellucid.engines.llvm import cache
 from pellucid.ir.graph import walk
+from pellucid.passes import recognise_attention
 from tests import spellings_of_attention as spelled
 
 Arrays = tuple[pe.Tensor, ...]
@@ -98,7 +99,12 @@ def test_tuning_keeps_the_bits_of_fast(tmp_path: Path, monkeypatch: pytest.Monke
     assert bits(fast(x)) == before
 
 
-# Attention.
+# Attention, however few its scores.
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recognise_attention, "LEAST_SCORES", 0)
 
 
 def operands(rows: int = 12, dtype: Any = np.float32) -> Arrays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -291,5 +292,47 @@ def test_unknown_names_are_named():
         pe.fit(model, spiral(), loss="cross_entropy", optimizer=3)  # type: ignore[arg-type]
     with pytest.raises(pe.StateError, match="no metric is called"):
         pe.fit(model, spiral(), loss="cross_entropy", metrics=["acc"])
+    with pytest.raises(pe.OpTypeError, match="precision: expected 'bf16' or 'float32', got 'half'"):
+        pe.fit(model, spiral(), loss="cross_entropy", precision="half")
     with pytest.raises(KeyError, match="'accuracy' was not measured; there is loss"):
         pe.fit(model, spiral(), loss="cross_entropy", verbose=False)["accuracy"]
+
+
+def test_in_bfloat16_the_digits_are_learned_and_the_weights_stay_float32(tmp_path: Path):
+    digits = pe.data.digits()
+    images, test_images = (part.reshape(-1, 64) for part in (digits[0], digits[2]))
+
+    def network() -> nn.Sequential:
+        pe.random.seed(0)
+        return nn.Sequential([nn.Dense(64, activation="relu"), nn.Dense(10)])
+
+    def accuracy(model: nn.Module, **options: Any) -> float:
+        pe.fit(model, (images, digits.train_labels), loss="cross_entropy", epochs=12, batch_size=64,
+               seed=1, verbose=False, **options)  # fmt: skip
+        test = test_images, digits.test_labels
+        logs = train.evaluate(model, test, loss="cross_entropy", metrics=["accuracy"], **options)
+        return logs["accuracy"]
+
+    model = network()
+    assert accuracy(model, precision="bf16") > accuracy(network()) - 0.01
+    assert {held.dtype for held in numbers_of(model).values()} == {np.dtype(np.float32)}
+    nn.save_weights(model, tmp_path / "weights")
+    again = network()
+    again(images[:1])
+    nn.load_weights(again, tmp_path / "weights")
+    assert_same_bits(numbers_of(again), numbers_of(model))
+
+
+def test_the_precision_is_that_of_the_scope_unless_one_is_given():
+    def taught(**options: Any) -> Any:
+        pe.random.seed(1)
+        model = nn.Dense(3)
+        pe.fit(model, spiral(), loss="cross_entropy", seed=0, verbose=False, **options)
+        return numbers_of(model)
+
+    wide, narrow = taught(), taught(precision="bf16")
+    assert_same_bits(taught(precision="bf16", jit=False), narrow)
+    assert any((narrow[name] != wide[name]).any() for name in wide)
+    with pe.precision("bf16"):
+        assert_same_bits(taught(), narrow)
+        assert_same_bits(taught(precision="float32"), wide)

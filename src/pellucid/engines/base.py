@@ -23,6 +23,7 @@ from pellucid.core.shape import static_shape
 from pellucid.core.source import Source, at_line
 from pellucid.ir.graph import Graph, TensorType
 from pellucid.ops.define import Op
+from pellucid.passes.keep_operands import Form
 from pellucid.passes.memory import Held
 
 ALIGNMENT: Final = 64
@@ -293,6 +294,10 @@ class Engine(Protocol):
 
     def allocator(self, nbytes: int) -> Callable[[], Storage]:
         """What `allocate` does for so many bytes, quicker where it is asked for again and again."""
+        ...
+
+    def operand_form(self, dtype: DType) -> Form:
+        """How a constant operand of products of this dtype is best laid out, if it may be kept."""
         ...
 
     def launcher(self, op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...]) -> Launch:

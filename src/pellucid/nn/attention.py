@@ -19,6 +19,7 @@ from pellucid.tensor import arithmetic as pe
 from pellucid.tensor import random
 from pellucid.tensor.arithmetic import astype, broadcast_shapes, same_dtype
 from pellucid.tensor.dispatch import apply
+from pellucid.tensor.precision import reading
 from pellucid.tensor.shaping import broadcast_to, permute_dims, reshape
 from pellucid.tensor.state import as_tensor
 from pellucid.tensor.tensor import Operand, Tensor
@@ -84,6 +85,7 @@ def attention(
         "heads_first": USUAL,
         "lengths": lengths is not None,
         "mask": mask is not None,
+        **dict(reading(given)),
         "scale": 1.0 / math.sqrt(max(rows.shape[-1], 1)) if scale is None else float(scale),
     }
     found = permute_dims(apply(attention_op, tuple(laid_out), tuple(attrs.items())), (0, 2, 1, 3))

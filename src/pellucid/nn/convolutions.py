@@ -19,6 +19,7 @@ from pellucid.nn.functional import Numbers, PaddingLike
 from pellucid.nn.initializers import Initializer, find_initializer
 from pellucid.nn.module import Module, new_parameter
 from pellucid.tensor.arithmetic import add, astype
+from pellucid.tensor.precision import handed_on
 from pellucid.tensor.shaping import reshape
 from pellucid.tensor.state import Parameter, as_tensor
 from pellucid.tensor.tensor import Operand, Tensor
@@ -130,10 +131,10 @@ class _Convolution(Windowed):
             data_format=self.data_format,
         )
         if self.bias is None:
-            return self.activation(found)
+            return self.activation(handed_on(found))
         after = self.rank + 1 - self.channel_axis
         bias = reshape(self.bias, (self.filters, *(1,) * after)) if after else self.bias
-        return self.activation(add(found, bias))
+        return self.activation(handed_on(add(found, bias)))
 
 
 class Conv1D(_Convolution):

@@ -24,6 +24,7 @@ from pellucid.ops.windows import Padding, Sizes, dilated
 from pellucid.tensor.arithmetic import divide, same_dtype
 from pellucid.tensor.creation import ones
 from pellucid.tensor.dispatch import apply
+from pellucid.tensor.precision import reading
 from pellucid.tensor.shaping import permute_dims
 from pellucid.tensor.state import as_tensor
 from pellucid.tensor.tensor import Operand, Tensor
@@ -60,7 +61,8 @@ def conv(
     attrs = plain_attrs(rank) | {
         "strides": steps, "padding": pads, "rhs_dilation": gaps, "feature_groups": groups,
     }  # fmt: skip
-    return _arranged(apply(convolution, (lhs, rhs), freeze_attrs(attrs)), data_format)
+    frozen = freeze_attrs(attrs | dict(reading(lhs.dtype)))
+    return _arranged(apply(convolution, (lhs, rhs), frozen), data_format)
 
 
 def conv_transpose(
@@ -97,7 +99,8 @@ def conv_transpose(
         "padding": tuple(around), "lhs_dilation": steps, "rhs_dilation": gaps,
         "feature_groups": groups, "flip": True,
     }  # fmt: skip
-    return _arranged(apply(convolution, (lhs, rhs), freeze_attrs(attrs)), data_format)
+    frozen = freeze_attrs(attrs | dict(reading(lhs.dtype)))
+    return _arranged(apply(convolution, (lhs, rhs), frozen), data_format)
 
 
 def max_pool(

@@ -14,6 +14,7 @@ from pellucid.nn.initializers import Initializer, find_initializer
 from pellucid.nn.module import Module, new_parameter
 from pellucid.tensor import random
 from pellucid.tensor.arithmetic import add, astype, divide, where
+from pellucid.tensor.precision import handed_on
 from pellucid.tensor.products import matmul
 from pellucid.tensor.shaping import reshape
 from pellucid.tensor.state import Parameter, as_tensor
@@ -79,7 +80,7 @@ class Dense(Module):
                 f"{at_line(user_source())}"
             )
         product = matmul(astype(tensor, self.dtype), self.kernel)
-        return product if self.bias is None else add(product, self.bias)
+        return handed_on(product if self.bias is None else add(product, self.bias))
 
 
 class Dropout(Module):

@@ -25,14 +25,30 @@ one after the other in row-major order. It makes the weights w = e * (1 / sum) a
 dw = g . value, ds = (w * (dw - sum(w * dw))) * scale; the query's are ds . key (in chunks of 512
 columns); the key's ds . query and the value's w . g are added up one block of rows after the other,
 for one query head after the other.
+
+With `precision=bfloat16` operands are of bfloat16, or of float32 and rounded first, and the result
+is of float32. All products are those of `dot_general` with that precision: of an e, a w or a ds
+they read what it is rounded to, after its dropout. Sums of e are those of what was not rounded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from pellucid.core.dtype import bool_, float32, float64, int32, int64, uint32, uint64
+from pellucid.core.dtype import (
+    DType,
+    bfloat16,
+    bool_,
+    float32,
+    float64,
+    int32,
+    int64,
+    uint32,
+    uint64,
+)
 from pellucid.core.error import OpShapeError, OpTypeError
 from pellucid.core.shape import Shape, Size, product, static_shape
 from pellucid.ir.graph import TensorType, Value
@@ -67,8 +83,17 @@ from pellucid.ops.elementwise import (
 )
 from pellucid.ops.movement import broadcast, full, iota, reshape, transpose
 from pellucid.ops.parts import concatenate, repeated, slice
+from pellucid.ops.precision import require_precision
 from pellucid.ops.random import random_bits
 from pellucid.ops.reduce import max_, sum_
+
+NUMBERS = (bfloat16, float32, float64)
+"""The dtypes of query, key and value."""
+
+
+def computing(dtype: DType) -> DType:
+    """The dtype in which an attention of such operands is computed: that of its result."""
+    return float32 if dtype is bfloat16 else dtype
 
 
 def _require(name: str, types: tuple[TensorType, ...], options: Options) -> Sizes:
@@ -79,7 +104,8 @@ def _require(name: str, types: tuple[TensorType, ...], options: Options) -> Size
     query, key, value = types[:3]
     shapes = ", ".join(one.message() for one in (query, key, value))
     for type in (query, key, value):
-        require_dtype(name, type, (float32, float64))
+        require_dtype(name, type, NUMBERS)
+        _require_read(name, type.dtype, options.precision)
         if type.rank != 4 or type.dtype is not query.dtype:
             raise OpShapeError(f"{name}: expected 4 axes and one dtype, got {shapes}")
     fits = (
@@ -114,6 +140,13 @@ def _require(name: str, types: tuple[TensorType, ...], options: Options) -> Size
     return sizes
 
 
+def _require_read(name: str, own: DType, precision: DType | None) -> None:
+    if own is not bfloat16:
+        require_precision(name, own, precision)
+    elif precision is not bfloat16:
+        raise OpTypeError(f"{name}: expected a precision for operands of bfloat16, got none")
+
+
 def _require_mask(name: str, mask: TensorType, shape: Shape) -> None:
     require_dtype(name, mask, (bool_,))
     pairs = zip(mask.shape, shape, strict=True) if mask.rank == 4 else [(0, 1)]
@@ -129,7 +162,7 @@ def _infer(*types: TensorType, heads_first: HeadsFirst, **attrs: Any) -> TensorT
     usual = tuple(TensorType(t.dtype, heads_exchanged(t.shape, first)) for t, first in pairs)
     sizes = _require("attention", usual, Options(**attrs))
     shape = (*usual[0].shape[:3], sizes.features)
-    return TensorType(types[0].dtype, heads_exchanged(shape, heads_first[3]))
+    return TensorType(computing(types[0].dtype), heads_exchanged(shape, heads_first[3]))
 
 
 def _gradient_infer(*types: TensorType, **attrs: Any) -> TensorType:
@@ -144,7 +177,7 @@ def _gradient_infer(*types: TensorType, **attrs: Any) -> TensorType:
     count: Size = 0
     for type in types[:3]:
         count = count + product(type.shape)
-    return TensorType(types[0].dtype, (count,))
+    return TensorType(computing(types[0].dtype), (count,))
 
 
 # What they are composed of: for the derivatives that have no kernel of their own.
@@ -167,6 +200,7 @@ class _Scored:
 def _scored(
     query: Value, key: Value, value: Value, rest: tuple[Value, ...], options: Options
 ) -> _Scored:
+    dot_general = _reading(options)
     n = sizes_of(query.shape, key.shape, value.shape)
     grouped = reshape(query, shape=(n.batch, n.rows, n.shared, n.groups, n.size))
     products = dot_general(grouped, key, contract=((4,), (3,)), batch=((0, 2), (0, 2)))
@@ -231,12 +265,24 @@ def _turned(x: Value, first: bool) -> Value:
     return transpose(x, permutation=HEADS_AND_ROWS) if first else x
 
 
-def _attention_parts(
-    query: Value, key: Value, value: Value, *rest: Value, heads_first: HeadsFirst, **attrs: Any
-) -> Value:
-    pairs = zip((query, key, value), heads_first[:3], strict=True)
+def _reading(options: Options) -> Callable[..., Value]:
+    """`dot_general` in the precision of the op."""
+    if options.precision is None:
+        return dot_general
+    return partial(dot_general, precision=options.precision)
+
+
+def _widened(operands: tuple[Value, ...]) -> tuple[Value, ...]:
+    """Operands in the dtype that is computed in."""
+    return tuple(cast(x, dtype=float32) if x.dtype is bfloat16 else x for x in operands)
+
+
+def _attention_parts(*operands: Value, heads_first: HeadsFirst, **attrs: Any) -> Value:
+    operands, options = _widened(operands), Options(**attrs)
+    pairs = zip(operands[:3], heads_first[:3], strict=True)
     query, key, value = (_turned(x, first) for x, first in pairs)
-    one = _scored(query, key, value, rest, Options(**attrs))
+    one = _scored(query, key, value, operands[3:], options)
+    dot_general = _reading(options)
     weights = one.weights if one.kept is None else mul(one.weights, one.kept)
     found = dot_general(weights, value, contract=((4,), (1,)), batch=((0, 1), (0, 2)))
     turned = transpose(found, permutation=(0, 2, 1, 3, 4))
@@ -244,10 +290,11 @@ def _attention_parts(
     return _turned(whole, heads_first[3])
 
 
-def _gradient_parts(
-    query: Value, key: Value, value: Value, g: Value, *rest: Value, **attrs: Any
-) -> Value:
-    one = _scored(query, key, value, rest, Options(**attrs))
+def _gradient_parts(*operands: Value, **attrs: Any) -> Value:
+    query, key, value, g, *rest = _widened(operands)
+    options = Options(**attrs)
+    one = _scored(query, key, value, tuple(rest), options)
+    dot_general = _reading(options)
     n = one.sizes
     cotangent = reshape(g, shape=(n.batch, n.rows, n.shared, n.groups, n.features))
     dw = dot_general(cotangent, value, contract=((4,), (3,)), batch=((0, 2), (0, 2)))
@@ -272,10 +319,14 @@ def _attention_vjp(
     g: Value, y: Value, operands: tuple[Value, ...], attrs: dict[str, Any]
 ) -> tuple[Value | None, ...]:
     heads_first: HeadsFirst = attrs["heads_first"]
-    pairs = zip((*operands[:3], g), heads_first, strict=True)
+    own = operands[0].dtype
+    # Of the cotangent, too, products alone read anything.
+    given = g if g.dtype is own else cast(g, dtype=own)
+    pairs = zip((*operands[:3], given), heads_first, strict=True)
     query, key, value, g = (_turned(x, first) for x, first in pairs)
     others = {name: attr for name, attr in attrs.items() if name != "heads_first"}
     packed = attention_gradient(query, key, value, g, *operands[3:], **others)
+    packed = packed if packed.dtype is own else cast(packed, dtype=own)
     shares = zip(_unpacked(packed, (query, key, value)), heads_first[:3], strict=True)
     return (*(_turned(x, first) for x, first in shares), *(None for _ in operands[3:]))
 
@@ -379,7 +430,7 @@ attention = define(
     derivative=Composed(_attention_parts, _attention_vjp),
     batch=_batch,
     cost=_cost(2),
-    on=(float32, float64),
+    on=NUMBERS,
     what="values weighted by the softmax of query . key",
 )
 
@@ -390,6 +441,6 @@ attention_gradient = define(
     derivative=Composed(_gradient_parts),
     batch=_gradient_batch,
     cost=_cost(5),
-    on=(float32, float64),
+    on=NUMBERS,
     what="the cotangents of an attention's query, key and value",
 )

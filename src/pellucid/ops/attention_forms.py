@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pellucid.core.dtype import DType
 from pellucid.core.shape import Shape, Size
 
 HeadsFirst = tuple[bool, bool, bool, bool]
@@ -42,6 +43,7 @@ class Options:
     mask: bool
     lengths: bool
     dropout: float
+    precision: DType | None = None
 
     @property
     def count(self) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 
 from pellucid.ops.attention_forms import HeadsFirst, Options, drawn_columns, rows_at_once
 from pellucid.ops.define import Array
+from pellucid.ops.precision import as_read
 from pellucid.ops.random import random_bits
 
 
@@ -21,12 +22,14 @@ def reference(
     """What `attention` computes."""
     pairs = zip((query, key, value), heads_first[:3], strict=True)
     query, key, value = (x.swapaxes(1, 2) if first else x for x, first in pairs)
-    one = _weigh(query, key, rest, Options(**attrs))
+    options = Options(**attrs)
+    query, key, value = (as_read(x, options.precision) for x in (query, key, value))
+    one = _weigh(query, key, rest, options)
     found = np.zeros((*query.shape[:3], value.shape[3]), query.dtype)
     for batch, row, head in np.ndindex(*query.shape[:3]):
         shared = head // (query.shape[2] // key.shape[2])
         last = np.s_[: one.reach[batch, row]]
-        kept = (one.raised * one.kept)[batch, head, row, last]
+        kept = as_read((one.raised * one.kept)[batch, head, row, last], options.precision)
         mine = kept @ value[batch, last, shared]
         found[batch, row, head] = mine / (one.total[batch, head, row] or 1.0)
     return found.swapaxes(1, 2) if heads_first[3] else found
@@ -37,6 +40,7 @@ def gradient_reference(
 ) -> Array:
     """What `attention_gradient` computes."""
     options = Options(**attrs)
+    query, key, value, g = (as_read(x, options.precision) for x in (query, key, value, g))
     one = _weigh(query, key, rest, options)
     shares = [np.zeros(x.shape, query.dtype) for x in (query, key, value)]
     for batch, row, head in np.ndindex(*query.shape[:3]):
@@ -45,10 +49,11 @@ def gradient_reference(
         w = one.raised[batch, head, row, last] / (one.total[batch, head, row] or 1.0)
         kept = one.kept[batch, head, row, last]
         dw = kept * (value[batch, last, shared] @ g[batch, row, head])
-        ds = w * (dw - np.sum(w * dw)) * options.scale
+        ds = as_read(w * (dw - np.sum(w * dw)) * options.scale, options.precision)
+        dropped = as_read(w * kept, options.precision)
         shares[0][batch, row, head] = ds @ key[batch, last, shared]
         shares[1][batch, last, shared] += np.outer(ds, query[batch, row, head])
-        shares[2][batch, last, shared] += np.outer(w * kept, g[batch, row, head])
+        shares[2][batch, last, shared] += np.outer(dropped, g[batch, row, head])
     return np.concatenate([share.reshape(-1) for share in shares])
 
 

@@ -10,6 +10,9 @@ The chain of narrow operands is one of wider numbers (`WIDER`): products are exa
 rounded (integers: wrapped) once to the operands' dtype, or with `dtype` left as wide as it is: what
 the product of the operands, cast to that dtype, would be. Where a machine has an instruction for
 products of bfloat16, their float32 sums are taken two k's at a time (page 0002 of docs/design).
+
+With `precision=bfloat16` float32 operands are first rounded to it: what the product of the operands
+cast to bfloat16 would be with `dtype=float32`, and so are the products of its derivative.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from pellucid.ir.graph import TensorType, Value
 from pellucid.ops.define import Array, Cost, Multilinear, define, moved_bytes, require_dtype
 from pellucid.ops.elementwise import cast
 from pellucid.ops.movement import inverse, transpose
+from pellucid.ops.precision import as_read, require_precision
 
 Pair = tuple[Axes, Axes]
 
@@ -58,13 +62,20 @@ def free_axes(rank: int, contract: Axes, batch: Axes) -> Axes:
 
 
 def _dot_infer(
-    lhs: TensorType, rhs: TensorType, *, contract: Pair, batch: Pair, dtype: DType | None = None
+    lhs: TensorType,
+    rhs: TensorType,
+    *,
+    contract: Pair,
+    batch: Pair,
+    dtype: DType | None = None,
+    precision: DType | None = None,
 ) -> TensorType:
     for type in (lhs, rhs):
         require_dtype("dot_general", type, NUMERIC)
     if lhs.dtype != rhs.dtype:
         raise OpTypeError(f"dot_general: operand dtypes differ, {lhs.dtype} and {rhs.dtype}")
-    _require_wider(lhs.dtype, dtype)
+    require_wider("dot_general", lhs.dtype, dtype)
+    require_precision("dot_general", lhs.dtype, precision)
     for side, type in enumerate((lhs, rhs)):
         _require_distinct((*contract[side], *batch[side]), type)
     for role, (left, right) in (("contract", contract), ("batch", batch)):
@@ -75,13 +86,14 @@ def _dot_infer(
     return TensorType(lhs.dtype if dtype is None else dtype, tuple(shape))
 
 
-def _require_wider(own: DType, dtype: DType | None) -> None:
+def require_wider(name: str, own: DType, dtype: DType | None) -> None:
+    """Raise OpTypeError unless a contraction of operands of `own` can give a result of `dtype`."""
     wider = WIDER.get(own, ())
     if dtype is None or dtype is own or dtype in wider:
         return
     names = " or ".join(str(one) for one in (own, *wider))
     raise OpTypeError(
-        f"dot_general: expected a result of dtype {names} from operands of {own}, got {dtype}; "
+        f"{name}: expected a result of dtype {names} from operands of {own}, got {dtype}; "
         f"cast the operands to {dtype} first"
     )
 
@@ -104,8 +116,15 @@ def _require_same_sizes(
 
 
 def _dot_reference(
-    lhs: Array, rhs: Array, *, contract: Pair, batch: Pair, dtype: DType | None = None
+    lhs: Array,
+    rhs: Array,
+    *,
+    contract: Pair,
+    batch: Pair,
+    dtype: DType | None = None,
+    precision: DType | None = None,
 ) -> Array:
+    lhs, rhs = as_read(lhs, precision), as_read(rhs, precision)
     if dtype is not None and dtype.is_integer:
         lhs, rhs = lhs.astype(dtype.numpy), rhs.astype(dtype.numpy)
     free = [free_axes(x.ndim, contract[i], batch[i]) for i, x in enumerate((lhs, rhs))]
@@ -125,19 +144,25 @@ def _dot_reference(
     return np.einsum("bmk,bnk->bmn", *rows).reshape(shape)
 
 
-def _to_lhs(
-    g: Value, lhs: Value, rhs: Value, *, contract: Pair, batch: Pair, dtype: DType | None = None
+def _to_lhs(g: Value, lhs: Value, rhs: Value, **attrs: Any) -> Value:
+    return _share(g, lhs, rhs, 0, **attrs)
+
+
+def _to_rhs(g: Value, lhs: Value, rhs: Value, **attrs: Any) -> Value:
+    return _share(g, rhs, lhs, 1, **attrs)
+
+
+def _share(
+    g: Value,
+    mine: Value,
+    other: Value,
+    side: int,
+    *,
+    contract: Pair,
+    batch: Pair,
+    dtype: DType | None = None,
+    precision: DType | None = None,
 ) -> Value:
-    return _share(g, lhs, rhs, 0, contract, batch)
-
-
-def _to_rhs(
-    g: Value, lhs: Value, rhs: Value, *, contract: Pair, batch: Pair, dtype: DType | None = None
-) -> Value:
-    return _share(g, rhs, lhs, 1, contract, batch)
-
-
-def _share(g: Value, mine: Value, other: Value, side: int, contract: Pair, batch: Pair) -> Value:
     """Contract the cotangent with the other operand, then put the axes in this operand's order."""
     if other.dtype != g.dtype:
         # The cotangent has the digits of the sums: keep them until this operand's share is known.
@@ -147,17 +172,18 @@ def _share(g: Value, mine: Value, other: Value, side: int, contract: Pair, batch
     batches = tuple(range(len(batch[0])))
     start = len(batches) + (len(my_free) if side == 0 else 0)
     g_other = tuple(range(start, start + len(its_free)))
+    read = {} if precision is None else {"precision": precision}
     # The operand whose rows stay rows goes first, so that no result needs a transposed copy.
     if side == 0:
         out = dot_general(
-            g, other, contract=(g_other, its_free), batch=(batches, batch[1])
+            g, other, contract=(g_other, its_free), batch=(batches, batch[1]), **read
         )  # fmt: skip
         its_rest = tuple(sorted(contract[1]))
         rest = tuple(contract[0][contract[1].index(axis)] for axis in its_rest)
         have = (*batch[0], *my_free, *rest)
     else:
         out = dot_general(
-            other, g, contract=(its_free, g_other), batch=(batch[0], batches)
+            other, g, contract=(its_free, g_other), batch=(batch[0], batches), **read
         )  # fmt: skip
         its_rest = tuple(sorted(contract[0]))
         rest = tuple(contract[1][contract[0].index(axis)] for axis in its_rest)
@@ -176,21 +202,20 @@ def _dot_batch(
     *,
     contract: Pair,
     batch: Pair,
-    dtype: DType | None = None,
+    **others: DType,
 ) -> Value:
     lhs, rhs = operands
-    wider = {} if dtype is None else {"dtype": dtype}
     pairs = [_moved(contract, mapped), _moved(batch, mapped)]
     if all(mapped):
         both = ((0, *pairs[1][0]), (0, *pairs[1][1]))
-        return dot_general(lhs, rhs, contract=pairs[0], batch=both, **wider)
-    out = dot_general(lhs, rhs, contract=pairs[0], batch=pairs[1], **wider)
+        return dot_general(lhs, rhs, contract=pairs[0], batch=both, **others)
+    out = dot_general(lhs, rhs, contract=pairs[0], batch=pairs[1], **others)
     # The mapped axis is the first free axis of its operand; it goes to the front.
     at = len(batch[0])
     if mapped[1]:
         at += len(free_axes(lhs.tensor.rank, pairs[0][0], pairs[1][0]))
-    others = (axis for axis in range(out.tensor.rank) if axis != at)
-    return transpose(out, permutation=(at, *others)) if at else out
+    rest = (axis for axis in range(out.tensor.rank) if axis != at)
+    return transpose(out, permutation=(at, *rest)) if at else out
 
 
 def _moved(pair: Pair, mapped: tuple[bool, ...]) -> Pair:

@@ -9,7 +9,8 @@ k runs over the window, row-major, then over the channels (channels first with `
 its sums are the chains of dot_general. Places of the window that fall into gaps of lhs are no terms
 of them; those in the padding are zeros. With `flip` the window is read backwards. Features come in
 `feature_groups`, each of which sees its own channels; or the batch comes in `batch_groups`, each of
-which meets its own features. So the transposes in both operands are convolutions again.
+which meets its own features. So the transposes in both operands are convolutions again. `dtype` and
+`precision` may be given and are those of dot_general.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.core.dtype import NUMERIC
+from pellucid.core.dtype import NUMERIC, DType
 from pellucid.core.error import OpAxisError, OpShapeError, OpTypeError
 from pellucid.core.shape import Size, exact_quotient, product, shape_text
 from pellucid.ir.graph import TensorType, Value
+from pellucid.ops.contract import require_wider
 from pellucid.ops.define import Array, Cost, Multilinear, define, moved_bytes, require_dtype
+from pellucid.ops.elementwise import cast
 from pellucid.ops.movement import full_like, reshape, transpose
+from pellucid.ops.precision import as_read, require_precision
 from pellucid.ops.windows import Padding, Sizes, Windows, dilated, spatial_sizes
 
 _WINDOWS = ("strides", "padding", "lhs_dilation", "rhs_dilation")
@@ -50,13 +54,15 @@ def plain_attrs(rank: int) -> dict[str, Any]:
 
 
 def _infer(lhs: TensorType, rhs: TensorType, **attrs: Any) -> TensorType:
-    unknown = set(attrs) ^ set(plain_attrs(1))
+    unknown = (set(attrs) - {"dtype", "precision"}) ^ set(plain_attrs(1))
     if unknown:
         raise OpTypeError(f"convolution: unknown or missing attributes {sorted(unknown)}")
     for type in (lhs, rhs):
         require_dtype("convolution", type, NUMERIC)
     if lhs.dtype != rhs.dtype:
         raise OpTypeError(f"convolution: operand dtypes differ, {lhs.dtype} and {rhs.dtype}")
+    require_wider("convolution", lhs.dtype, attrs.get("dtype"))
+    require_precision("convolution", lhs.dtype, attrs.get("precision"))
     shapes = f"(lhs {shape_text(lhs.shape)}, rhs {shape_text(rhs.shape)})"
     if lhs.rank != rhs.rank or lhs.rank < 2:
         raise OpAxisError(f"convolution: expected equal ranks from 2 {shapes}")
@@ -72,7 +78,7 @@ def _infer(lhs: TensorType, rhs: TensorType, **attrs: Any) -> TensorType:
     _require_divisible(lhs.shape[0], batches, f"examples {shapes}")
     batch = exact_quotient(lhs.shape[0], batches)
     sizes = windows.result_sizes(spatial_sizes("convolution", lhs.shape[1:-1]))
-    return TensorType(lhs.dtype, (batch, *sizes, rhs.shape[-1]))
+    return TensorType(attrs.get("dtype", lhs.dtype), (batch, *sizes, rhs.shape[-1]))
 
 
 def _require_divisible(size: Size, by: int, what: str) -> None:
@@ -83,6 +89,7 @@ def _require_divisible(size: Size, by: int, what: str) -> None:
 def _reference(lhs: Array, rhs: Array, **attrs: Any) -> Array:
     """Each phase is a convolution without gaps, of the places that it meets."""
     rank, batches = lhs.ndim - 2, attrs["batch_groups"]
+    lhs, rhs = (as_read(x, attrs.get("precision")) for x in (lhs, rhs))
     windows = Windows(rhs.shape[:-2], *(attrs[name] for name in _WINDOWS))
     weights = rhs[(slice(None, None, -1 if attrs["flip"] else 1),) * rank]
     sizes = windows.result_sizes(lhs.shape[1:-1])
@@ -112,13 +119,30 @@ def _without_gaps(lhs: Array, rhs: Array, windows: Windows, groups: int, batches
 
 
 def _to_lhs(g: Value, lhs: Value, rhs: Value, **attrs: Any) -> Value:
+    return _in_dtype(_lhs_share(g, lhs, _in_dtype(rhs, g.dtype), **attrs), lhs.dtype)
+
+
+def _to_rhs(g: Value, lhs: Value, rhs: Value, **attrs: Any) -> Value:
+    return _in_dtype(_rhs_share(g, _in_dtype(lhs, g.dtype), rhs, **attrs), rhs.dtype)
+
+
+def _in_dtype(x: Value, dtype: DType) -> Value:
+    return x if x.dtype is dtype else cast(x, dtype=dtype)
+
+
+def _read(attrs: dict[str, Any]) -> dict[str, Any]:
+    """How the transposes read their operands."""
+    return {"precision": attrs["precision"]} if "precision" in attrs else {}
+
+
+def _lhs_share(g: Value, lhs: Value, rhs: Value, **attrs: Any) -> Value:
     """The window read the other way, over the cotangent; channels and features change roles."""
     rank, groups, batches = lhs.tensor.rank - 2, attrs["feature_groups"], attrs["batch_groups"]
     windows = windows_of(rhs.tensor, attrs)
     back = windows.transposed(spatial_sizes("convolution", lhs.shape[1:-1]))
     weights = _swapped_groups(rhs, groups * batches)
     changed = _attrs(back, flip=not attrs["flip"], feature_groups=groups * batches)
-    out = convolution(g, weights, **changed)
+    out = convolution(g, weights, **changed, **_read(attrs))
     if batches == 1:
         return out
     # Each group of features belongs to its group of examples.
@@ -139,7 +163,7 @@ def _swapped_groups(rhs: Value, groups: int) -> Value:
     return reshape(turned, shape=(*window, each, groups * channels))
 
 
-def _to_rhs(g: Value, lhs: Value, rhs: Value, **attrs: Any) -> Value:
+def _rhs_share(g: Value, lhs: Value, rhs: Value, **attrs: Any) -> Value:
     """A convolution over the batch, whose window is the cotangent; if flipped, the operand."""
     windows = windows_of(rhs.tensor, attrs)
     sizes = spatial_sizes("convolution", lhs.shape[1:-1])
@@ -161,7 +185,7 @@ def _to_rhs(g: Value, lhs: Value, rhs: Value, **attrs: Any) -> Value:
     padding = _exact_padding(windows, low, sizes, counts, steps)
     roles = Windows(counts, windows.rhs_dilation, padding, *steps)
     changed = _attrs(roles, feature_groups=batches, batch_groups=groups, channels_outer=True)
-    out = convolution(_batch_last(first), _as_window(second), **changed)
+    out = convolution(_batch_last(first), _as_window(second), **changed, **_read(attrs))
     return _regrouped(out, groups, rhs) if attrs["flip"] else _as_window(out)
 
 

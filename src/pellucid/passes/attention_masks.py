@@ -33,6 +33,11 @@ class Frame:
         return prod(self.extents(self.rows[:-1]))
 
     @property
+    def scores(self) -> int:
+        """How many scores a head has."""
+        return prod(self.extents((*self.rows[-1:], self.column)))
+
+    @property
     def sizes(self) -> tuple[int, int, int]:
         """Batch, query heads and rows."""
         batch, heads, rows, _ = (prod(self.extents(axes)) for axes in self.parts)

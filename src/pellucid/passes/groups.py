@@ -67,6 +67,8 @@ class Plan:
         self.edges: dict[Node, list[Edge]] = {}
         self.uses: dict[Value, list[Edge]] = {value: [] for value in graph.numbering}
         self.again: set[Node] = set()
+        # How far those groups reach that begin at a position or before it.
+        self._extent = list(range(len(graph.nodes)))
         for node in graph.nodes:
             if is_copyable(node) and node not in self.needed:
                 continue
@@ -126,6 +128,7 @@ class Plan:
         into.nodes = nodes
         for node in group.nodes:
             self.group_of[node] = into
+        self._extend(self.position[nodes[0]], self.position[nodes[-1]])
         _merge_neighbours(self.makers, self.readers, group, into)
         _merge_neighbours(self.readers, self.makers, group, into)
         return True
@@ -152,17 +155,27 @@ class Plan:
 
     def _has_detour(self, start: Group, end: Group) -> bool:
         """Whether a path leads from `start` to `end` through another group."""
+        # Uses lead forward, and only a group that reaches over a position leads back before it.
         last = self.position[end.nodes[-1]]
+        while self._extent[last] > last:
+            last = self._extent[last]
         waiting = [reader for reader in self.readers[start] if reader is not end]
         seen = set(waiting)
         while waiting:
             for reader in self.readers[waiting.pop()]:
                 if reader is end:
                     return True
-                if reader not in seen and self.first(reader) < last:
+                if reader not in seen and self.first(reader) <= last:
                     seen.add(reader)
                     waiting.append(reader)
         return False
+
+    def _extend(self, first: int, last: int) -> None:
+        """Note that there is a group from the one position to the other."""
+        for position in range(first, last):
+            if self._extent[position] >= last:
+                break
+            self._extent[position] = last
 
     def _goes_over_its_own(self, nodes: list[Node]) -> bool:
         """Whether a window goes over what one of these nodes makes."""
@@ -259,8 +272,7 @@ def reads_plainly(plan: Plan, node: Node) -> bool:
 
 def _is_part(node: Node) -> bool:
     """Whether a node shows a part of its operand that lies there without gaps, along its axes."""
-    (operand,) = node.operands or (None,)
-    if operand is None or not is_static(operand.shape):
+    if node.op.name not in ("reshape", "slice") or not is_static(node.operands[0].shape):
         return False
     if node.op.name == "reshape":
         return _through(node, tuple(range(len(node.attr("shape"))))) is not None

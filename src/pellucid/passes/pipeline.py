@@ -17,6 +17,7 @@ from pellucid.passes.fast import FastPass, Rewrite, Values, came, merged, went
 from pellucid.passes.fold import fold
 from pellucid.passes.fuse import fuse
 from pellucid.passes.layout import layout
+from pellucid.passes.precision import with_casts
 from pellucid.passes.recognise_attention import recognise_attention, recognised
 from pellucid.passes.scored import LOW
 from pellucid.passes.simplify import simplify
@@ -98,6 +99,8 @@ def clean(graph: Graph) -> Graph:
     """The same program without detours, every node still a single op."""
     # A gradient graph brings much that nobody asked for: drop it before the others look at it.
     graph = dce(graph)
+    # Casts are what the laws, merging and fusing know; of a precision they know nothing.
+    graph = with_casts(graph)
     for _ in range(ROUNDS):
         before = graph
         # Laws first: they bring constants together, which folding then computes.

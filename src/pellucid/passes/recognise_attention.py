@@ -6,8 +6,8 @@ Only where `fast=True` asked for it: the op has an order of its own, and gives z
 sees nothing, where a softmax gives NaN or the mean of values.
 Before: any graph that checks; transforms may follow if they could before. After: no product of two
 such factors is left, unless the scores or weights are needed elsewhere too, weights are changed in
-between (by dropout), what is added to scores is no mask that is plain from how it is made, or sizes
-are unknown.
+between (by dropout), what is added to scores is no mask that is plain from how it is made, sizes
+are unknown, or a head has fewer than LEAST_SCORES.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from pellucid.passes.stage import staged
 from pellucid.passes.truths import number_of
 
 HEADS_FIRST = (True, True, True, True)
+
+LEAST_SCORES = 8192
+"""The scores of a head from which the op is faster: with fewer, whole matrices stay in a cache."""
 
 
 @staged
@@ -141,7 +144,7 @@ def _parts_of(node: Node, operands: tuple[Value, ...], side: int) -> _Parts | No
     free = free_axes(values.tensor.rank, contract[1 - side], batch[1 - side])
     if frame is None or query is None or key is None or len(free) != 1:
         return None
-    if set(paired) != set(frame.batch):
+    if set(paired) != set(frame.batch) or frame.scores < LEAST_SCORES:
         return None
     value = _Operand(values, tuple(paired[a] for a in frame.batch), contract[1 - side], free[0])
     # The result has its batch axes, then those free in lhs, then those free in rhs.

@@ -2,7 +2,8 @@
 
 A gradient needs much of the forward pass. What one kernel would write only so that others read it
 is made again by these, if all it takes is stored already (or small, such as a row's statistics) and
-the arithmetic costs less than the write and the reads.
+the arithmetic costs less than the write and the reads. A value that was made wider than what it is
+made of need not be kept so wide: its narrow origin is stored in its place.
 
     %1, %2 = fusion(%0) { exp, mul }   %3 = fusion(%1, %2) { sub }
       ->  %1 = fusion(%0) { exp }      %3 = fusion(%1) { mul, sub }     with %2 = mul(%1, %1)
@@ -92,7 +93,8 @@ def _is_stored(plan: Plan, group: Group, stored: set[Value], edge: Edge, value: 
     outside = edge.value.node is None or plan.group_of.get(edge.value.node) is not group
     if edge.moved and not small:
         return False
-    return outside or edge.value in stored or (small and is_row(edge.value, group))
+    narrow = edge.value.shape == value.shape and edge.value.dtype.bytes < value.dtype.bytes
+    return outside or edge.value in stored or narrow or (small and is_row(edge.value, group))
 
 
 def _fits(plan: Plan, value: Value, way: _Way) -> bool:
@@ -112,7 +114,9 @@ def _pays(plan: Plan, value: Value, way: _Way) -> bool:
     group = plan.maker(value)
     large = {edge.value for edge in way.leaves if SMALL * _bytes(edge.value) > _bytes(value)}
     readers = {plan.group_of[edge.user] for edge in plan.uses[value]} - {group}
-    saved = _bytes(value)
+    there = plan.results(group) if group else []
+    stored_for_it = (x for x in large if plan.maker(x) is group and x not in there)
+    saved = _bytes(value) - sum(map(_bytes, stored_for_it))
     for reader in readers:
         read = {edge.value for edge in plan.reads(reader)}
         saved += _bytes(value) - sum(_bytes(leaf) for leaf in large - read)

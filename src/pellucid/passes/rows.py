@@ -138,9 +138,20 @@ def keeps_place(edge: Edge, space: Space) -> bool:
 
 
 def _is_epilogue_alone(plan: Plan, node: Node) -> bool:
-    """Whether a node alone uses the result of a contraction, after which it could stand."""
+    """Whether a node alone uses the result of a contraction, after which it could stand.
+
+    So does what makes such a result narrower: then less is stored.
+    """
     for edge in plan.edges[node]:
-        maker = plan.maker(edge.value)
-        if maker is not None and maker.kind == "contract" and not edge.moved:
-            return edge.value not in plan.outputs and len(plan.uses[edge.value]) == 1
+        if edge.moved or edge.value in plan.outputs or len(plan.uses[edge.value]) != 1:
+            continue
+        maker, source = plan.maker(edge.value), edge.value.node
+        if maker is not None and maker.kind == "contract":
+            return True
+        if source is not None and _narrows(node) and _is_epilogue_alone(plan, source):
+            return True
     return False
+
+
+def _narrows(node: Node) -> bool:
+    return node.op.name == "cast" and node.attr("dtype").bits < node.operands[0].dtype.bits

@@ -9,7 +9,8 @@ while it answers. What `steady` gives is computed when one of them changed, and 
 of both together are those of the graph, bit for bit.
 
 A value is worth keeping if it is no larger than the steady inputs that it comes from, so keeping
-never more than doubles what a model holds. Movement alone is not: kernels read through it. Nor is a
+never more than doubles what a model holds. Movement alone is not, for kernels read through it, but
+where it lays out an operand of products as the engine takes it (see `keep_operands`). Nor is a
 single number, which costs nothing to make again where it is needed.
 """
 
@@ -23,6 +24,7 @@ from pellucid.ir.build import Builder, building
 from pellucid.ir.graph import Graph, Node, Value
 from pellucid.ir.rewrite import keep_node, prune
 from pellucid.ops.define import lookup
+from pellucid.passes.keep_operands import Forms, as_it_lies, keep_operands
 from pellucid.passes.views import value_bytes
 
 
@@ -38,13 +40,20 @@ class Split:
     reads: tuple[int, ...]
 
 
-def split_steady(graph: Graph, numbers: Collection[int]) -> Split | None:
-    """Split off what depends on the steady inputs `numbers` alone; None if nothing is worth it."""
+def split_steady(
+    graph: Graph, numbers: Collection[int], form_of: Forms = as_it_lies
+) -> Split | None:
+    """Split off what depends on the steady inputs `numbers` alone; None if nothing is worth it.
+
+    `form_of` says how the engine likes constant operands of products to lie.
+    """
     steady = {graph.inputs[number] for number in numbers}
     if not steady:
         return None
     live = prune(graph)
-    kept = list(_Search(live, steady).kept())
+    live, wanted = keep_operands(live, _Search(live, steady).is_small, form_of)
+    live = prune(live)
+    kept = list(_Search(live, steady, wanted).kept())
     if not kept:
         return None
     part = prune(Graph(live.inputs, live.nodes, live.results, tuple(kept)))
@@ -60,8 +69,10 @@ class _Search:
     A value that depends on anything else has none there; one that depends on no input an empty set.
     """
 
-    def __init__(self, graph: Graph, steady: set[Value]) -> None:
-        self.graph = graph
+    def __init__(
+        self, graph: Graph, steady: set[Value], wanted: Collection[Value] = frozenset()
+    ) -> None:
+        self.graph, self.wanted = graph, wanted
         self.made: dict[Value, Node] = {}
         self.sources: dict[Value, frozenset[Value]] = {one: frozenset((one,)) for one in steady}
         for node, results in zip(graph.nodes, graph.results, strict=True):
@@ -92,12 +103,17 @@ class _Search:
         return found
 
     def is_worth_keeping(self, value: Value) -> bool:
-        """Whether it is work to make, and no larger than what it is made of."""
+        """Whether it is wanted or work to make, and no larger than what it is made of."""
         op = self.made[value].op.name
-        if lookup(op).kind == "movement" or op == "stop_gradient" or not is_static(value.shape):
+        moves = lookup(op).kind == "movement" or op == "stop_gradient"
+        return (value in self.wanted or not moves) and self.is_small(value)
+
+    def is_small(self, value: Value) -> bool:
+        """Whether it depends on steady inputs alone, and is no larger than they are."""
+        behind = self.sources.get(value)
+        if not behind or not is_static(value.shape) or value.tensor.size == 1:
             return False
-        behind = sum(map(value_bytes, self.sources[value]))
-        return value.tensor.size != 1 and value_bytes(value) <= behind
+        return value_bytes(value) <= sum(map(value_bytes, behind))
 
 
 def _union(behind: list[frozenset[Value] | None]) -> frozenset[Value] | None:

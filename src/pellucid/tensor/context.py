@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from pellucid.core.config import setting
+from pellucid.core.dtype import DType
 from pellucid.engines import engine_names, find_engine
 from pellucid.engines.base import Engine
 from pellucid.tensor.trace import Trace
 
 
 class Mode:
-    """How ops run on a thread: one object for each engine and tape mode, others under a trace.
+    """How ops run: one object for each engine, tape mode and precision, others under a trace.
 
     `plans` are the engine's ops made ready, `constants` its Tensors of one number. While a trace is
     open there are none: an op that is found in `plans` runs at once.
@@ -32,31 +33,33 @@ class Context(threading.local):
     """One thread's surroundings.
 
     `trace` is the innermost open trace, or None while ops run at once; `outermost` keeps the
-    journal of all open ones, also while something outside the graph is done. `mode` is what ops
-    look at. While the thread is `shielded`, an interrupt only leaves a note in `interrupted`.
+    journal of all open ones, also while something outside the graph is done. Contractions of
+    float32 read their operands in `precision`, if there is one. `mode` is what ops look at. While
+    the thread is `shielded`, an interrupt only leaves a note in `interrupted`.
     """
 
     def __init__(self) -> None:
         self.trace: Trace | None = None
         self.outermost: Trace | None = None
         self.gradients = True
+        self.precision: DType | None = None
         self.engine: Engine | None = None
-        self.mode = _mode(None, True)
+        self.mode = _mode(None, True, None)
         self.shielded = False
         self.interrupted = False
 
     def settle(self) -> None:
         """Find the mode again after something changed."""
         name = self.engine.name if self.trace is None and self.engine is not None else None
-        self.mode = _mode(name, self.gradients)
+        self.mode = _mode(name, self.gradients, self.precision)
 
 
-_modes: dict[tuple[str | None, bool], Mode] = {}
+_modes: dict[tuple[str | None, bool, DType | None], Mode] = {}
 _tables: dict[str | None, tuple[dict[Any, Any], dict[Any, Any]]] = {}
 
 
-def _mode(engine: str | None, gradients: bool) -> Mode:
-    key = (engine, gradients)
+def _mode(engine: str | None, gradients: bool, precision: DType | None) -> Mode:
+    key = (engine, gradients, precision)
     # setdefault: threads that meet here must get one object.
     tables = _tables.setdefault(engine, ({}, {}))
     return _modes.get(key) or _modes.setdefault(key, Mode(gradients, *tables))

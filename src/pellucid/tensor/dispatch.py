@@ -113,11 +113,13 @@ def binary_of(op: Op, operands: tuple[Tensor, Tensor], met: tuple[Tensor, Tensor
     out = apply(op, met)
     x, y = operands
     lhs, rhs = met
-    plan: Plan | None = context.mode.plans.get((op, (), lhs._layout, rhs._layout))
-    if plan is not None and lhs.dtype is x.dtype and rhs.dtype is y.dtype:
+    plans = context.mode.plans
+    key = (op, x._layout, y._layout)
+    plan: Plan | None = plans.get((op, (), lhs._layout, rhs._layout))
+    kept = lhs.dtype is x.dtype and rhs.dtype is y.dtype
+    if plan is not None and kept and key not in plans:
         # Repeated operands begin where they did.
-        plan = plan if lhs is x and rhs is y else plan.indirect()
-        context.mode.plans[op, x._layout, y._layout] = plan
+        plans[key] = plan if lhs is x and rhs is y else plan.indirect()
     return out
 
 

@@ -19,7 +19,7 @@ import threading
 import time
 import types
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 from pellucid.core import tree
@@ -41,6 +41,7 @@ from pellucid.tensor.creation import asarray
 from pellucid.tensor.dispatch import dense
 from pellucid.tensor.draws import count_outside
 from pellucid.tensor.footprint import Footprint
+from pellucid.tensor.precision import precision as precision_scope
 from pellucid.tensor.reach import Reach
 from pellucid.tensor.state import Variable
 from pellucid.tensor.steady import Program, build_program, steady_inputs
@@ -70,13 +71,23 @@ class Jit:
     """
 
     def __init__(
-        self, function: Function, static: tuple[int | str, ...], fast: bool = False
+        self,
+        function: Function,
+        static: tuple[int | str, ...],
+        fast: bool = False,
+        precision: Any = None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.name: str = getattr(function, "__name__", type(function).__name__)
         self.function = function
         self.static = static
         self.fast = fast
+        # A name that is none is found out here, not at the first call.
+        self._scope = (
+            nullcontext if precision is None else functools.partial(precision_scope, precision)
+        )
+        with self._scope():
+            pass
         self.entries: dict[Key, list[Compiled]] = {}
         self.why: list[str] = []
         self._last: Compiled | None = None
@@ -87,7 +98,8 @@ class Jit:
         if last is not None and not kwargs and last.takes(args) and last.is_current():
             return last.run(args)
         if context.trace is not None:
-            return self.function(*args, **kwargs)
+            with self._scope():
+                return self.function(*args, **kwargs)
         leaves, key, treedef = self._signature(args, kwargs)
         entry = self._find(key) or self._compile(leaves, treedef, key)
         return entry.run([leaf for leaf in leaves if isinstance(leaf, Tensor)])
@@ -151,7 +163,8 @@ class Jit:
         raw, treedef = tree.flatten((tuple(marked), named))
         leaves = [_as_input(leaf) for leaf in raw]
         kinds = tuple(_kind(leaf) for leaf in leaves)
-        return leaves, (treedef, kinds, current_engine().name, context.gradients), treedef
+        surroundings = current_engine().name, context.gradients, context.precision
+        return leaves, (treedef, kinds, *surroundings), treedef
 
     def _find(self, key: Key) -> Compiled | None:
         try:
@@ -194,7 +207,8 @@ class Jit:
                 trace.input(one._layout.type) if isinstance(one, Tensor) else one for one in leaves
             ]
             args, kwargs = tree.unflatten(treedef, [_plain(one) for one in stand_ins])
-            results, resultdef = tree.flatten(self.function(*args, **kwargs))
+            with self._scope():
+                results, resultdef = tree.flatten(self.function(*args, **kwargs))
             binding = bind(trace, [_as_output(leaf) for leaf in results])
         reach = Reach(self.function, map(_plain, leaves))
         program = self._same_program(key, binding)
@@ -239,13 +253,20 @@ ENTRIES_KEPT = 16
 """Compiled graphs that are kept for calls of one kind; the latest ones."""
 
 
-def jit(function: Function | None = None, *, static: Any = (), fast: bool = False) -> Any:
+def jit(
+    function: Function | None = None,
+    *,
+    static: Any = (),
+    fast: bool = False,
+    precision: Any = None,
+) -> Any:
     """Compile a function: the same results as line by line, bit for bit, as one graph.
 
     Arrays among the arguments may change; everything else (and the arguments named in `static` by
     position or name) is part of what is compiled, and so is what the function reaches outside:
     Variables, Modules and optimizers keep their identity and structure, and what is read or
-    assigned in their cells goes in and out of the graph. Works as a decorator.
+    assigned in their cells goes in and out of the graph. `precision` is the scope of that name
+    (`pe.precision`) around the function. Works as a decorator.
 
     A first call that makes new state (Parameters, an optimizer's slots) is traced once more at the
     second call, which finds it there; nothing is compiled again if the graph is the same.
@@ -268,9 +289,9 @@ def jit(function: Function | None = None, *, static: Any = (), fast: bool = Fals
     divide_by_numbers x 1: at most 1.5 units in the last place a quotient
     """
     if function is None:
-        return functools.partial(jit, static=static, fast=fast)
+        return functools.partial(jit, static=static, fast=fast, precision=precision)
     names = cast("list[Any]", static) if isinstance(static, tuple | list) else [static]
-    return Jit(function, tuple(names), fast)
+    return Jit(function, tuple(names), fast, precision)
 
 
 def spec(shape: tuple[int, ...], dtype: Any) -> Spec:
@@ -340,7 +361,7 @@ def _key_difference(before: Key, after: Key) -> str:
     for number, (old, new) in enumerate(zip(before[1], after[1], strict=False)):
         if old != new:
             return f"argument {number}: {_kind_text(old)} became {_kind_text(new)}"
-    return "the engine or the gradient mode differs"
+    return "the engine, the gradient mode or the precision differs"
 
 
 def _kind_text(kind: Any) -> str:

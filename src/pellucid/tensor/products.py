@@ -11,6 +11,7 @@ from pellucid.core.source import at_line, user_source
 from pellucid.ops.contract import WIDER, dot_general
 from pellucid.tensor.arithmetic import astype, broadcast_shapes, same_dtype, stretched
 from pellucid.tensor.dispatch import apply, shapes_error
+from pellucid.tensor.precision import reading
 from pellucid.tensor.shaping import axis_of, reshape
 from pellucid.tensor.tensor import Operand, Tensor
 
@@ -32,7 +33,7 @@ def matmul(x1: Operand, x2: Operand, /, *, dtype: Any = None) -> Tensor:
     >>> print(matmul(many, many.T, dtype="int32"), matmul(many, many.T))
     [[20000]] [[32]]
     """
-    lhs, rhs, wider = _computed_in("matmul", x1, x2, dtype)
+    lhs, rhs, result = _computed_in("matmul", x1, x2, dtype)
     if lhs.ndim == 0 or rhs.ndim == 0:
         raise shapes_error("matmul", f"expected at least one axis, got {_shapes(lhs, rhs)}")
     inner = max(rhs.ndim - 2, 0)
@@ -40,8 +41,8 @@ def matmul(x1: Operand, x2: Operand, /, *, dtype: Any = None) -> Tensor:
         raise _inner_error(lhs, rhs, inner)
     if rhs.ndim <= 2:
         # Rows of any number of axes: (a, b, k) @ (k, n) is one product of a*b rows.
-        return dot(lhs, rhs, (lhs.ndim - 1,), (inner,), dtype=wider)
-    return _batched(lhs, rhs, wider)
+        return dot(lhs, rhs, (lhs.ndim - 1,), (inner,), dtype=result)
+    return _batched(lhs, rhs, result)
 
 
 def tensordot(
@@ -56,7 +57,7 @@ def tensordot(
 
     `dtype` as in `matmul`.
     """
-    lhs, rhs, wider = _computed_in("tensordot", x1, x2, dtype)
+    lhs, rhs, result = _computed_in("tensordot", x1, x2, dtype)
     if isinstance(axes, int):
         if axes > min(lhs.ndim, rhs.ndim):
             raise shapes_error("tensordot", f"{axes} axes are too many for {_shapes(lhs, rhs)}")
@@ -66,17 +67,17 @@ def tensordot(
             tuple(axis_of("tensordot", axis, lhs.ndim) for axis in axes[0]),
             tuple(axis_of("tensordot", axis, rhs.ndim) for axis in axes[1]),
         )
-    return dot(lhs, rhs, *pair, dtype=wider)
+    return dot(lhs, rhs, *pair, dtype=result)
 
 
 def vecdot(x1: Operand, x2: Operand, /, *, axis: int = -1, dtype: Any = None) -> Tensor:
     """The scalar products along one axis, the others broadcast; `dtype` as in `matmul`."""
-    lhs, rhs, wider = _computed_in("vecdot", x1, x2, dtype)
+    lhs, rhs, result = _computed_in("vecdot", x1, x2, dtype)
     shape = broadcast_shapes("vecdot", lhs.shape, rhs.shape)
     lhs, rhs = stretched(lhs, shape), stretched(rhs, shape)
     place = axis_of("vecdot", axis, len(shape))
     others = tuple(one for one in range(len(shape)) if one != place)
-    return dot(lhs, rhs, (place,), (place,), (others, others), wider)
+    return dot(lhs, rhs, (place,), (place,), (others, others), result)
 
 
 def outer(x1: Operand, x2: Operand, /) -> Tensor:
@@ -93,27 +94,32 @@ def dot(
     batch: tuple[Axes, Axes] = ((), ()),
     dtype: DType | None = None,
 ) -> Tensor:
-    """`dot_general` over pairs of axes of tensors of one dtype; `dtype`: a wider result's."""
-    wider = () if dtype is None else (("dtype", dtype),)
-    return apply(dot_general, (lhs, rhs), (("batch", batch), ("contract", (left, right)), *wider))
+    """`dot_general` over pairs of axes of tensors of one dtype; `dtype`: the result's, if asked.
+
+    What is asked for is kept to: then no scope decides in which precision operands are read.
+    """
+    further = reading(lhs.dtype) if dtype is None else ()
+    if dtype is not None and dtype is not lhs.dtype:
+        further = (("dtype", dtype),)
+    return apply(dot_general, (lhs, rhs), (("batch", batch), ("contract", (left, right)), *further))
 
 
 def _computed_in(
     name: str, x1: Operand, x2: Operand, spec: Any
 ) -> tuple[Tensor, Tensor, DType | None]:
-    """Two operands in one dtype, and that of the result where the op is to widen it."""
+    """Two operands in one dtype, and that of the result where one is asked for."""
     lhs, rhs = same_dtype(x1, x2)
-    if spec is None or as_dtype(spec) is lhs.dtype:
+    if spec is None:
         return lhs, rhs, None
     dtype = as_dtype(spec)
-    if dtype in WIDER.get(lhs.dtype, ()):
+    if dtype is lhs.dtype or dtype in WIDER.get(lhs.dtype, ()):
         return lhs, rhs, dtype
     if promote(lhs.dtype, dtype) is not dtype:
         raise OpTypeError(
             f"{name}: expected a dtype that holds every {lhs.dtype}, got {dtype}"
             f"{at_line(user_source())}\n  did you mean  {name}(x, w).astype({str(dtype)!r}) ?"
         )
-    return astype(lhs, dtype), astype(rhs, dtype), None
+    return astype(lhs, dtype), astype(rhs, dtype), dtype
 
 
 def _batched(lhs: Tensor, rhs: Tensor, dtype: DType | None) -> Tensor:

@@ -19,6 +19,7 @@ from pellucid.ir.record import add_stage, unheard
 from pellucid.ir.text import print_graph
 from pellucid.passes.fast import Rewrite, merged
 from pellucid.passes.pipeline import clean, hasten, hasten_early
+from pellucid.passes.precision import with_casts
 from pellucid.passes.steady import Split, split_steady
 from pellucid.tensor.binding import Binding
 from pellucid.tensor.cell import Cell, Watch, Writer, clock
@@ -150,7 +151,9 @@ def build_program(engine: Engine, binding: Binding) -> Program:
         # Before it is split: a mask is seen to be one by how it is made.
         graph, _, found = hasten_early(graph)
         early = (*early, *found)
-    split = split_steady(graph, steady_inputs(binding))
+    # Before it is split: weights that are rounded are rounded once.
+    graph = with_casts(graph)
+    split = split_steady(graph, steady_inputs(binding), engine.operand_form)
     if split is None:
         executable = engine.build(graph, binding.donate, fast)
         return Program(graph, executable, None, fast, early)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from pellucid.core.error import StateError
 from pellucid.core.source import at_line, user_source
@@ -177,14 +177,6 @@ class HastenedTape(Walk):
         return self.known[value][0]
 
 
-class Deferred(Protocol):
-    """The tape of a compiled call: written only when `backward` comes this way."""
-
-    def resolve(self) -> object:
-        """The tape node or Parameter that the call's result came from."""
-        ...
-
-
 def place_of(tensor: Tensor) -> Any:
     """What a tensor is on the tape: a node, a Variable and one value of it, or only its own id.
 
@@ -211,4 +203,6 @@ def _evaluated(graph: Graph, values: list[Value], known: dict[Value, Tensor]) ->
     ]
     nodes, results = tuple(node for node, _ in steps), tuple(found for _, found in steps)
     cut = prune(Graph(tuple(known), nodes, results, tuple(values)))
-    return evaluate(cut, list(known.values()))
+    used = tuple(value for value in cut.inputs if cut.uses[value])
+    cut = Graph(used, cut.nodes, cut.results, cut.outputs)
+    return evaluate(cut, [known[value] for value in used])

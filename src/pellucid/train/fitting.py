@@ -25,6 +25,8 @@ from pellucid.tensor import random
 from pellucid.tensor.context import no_grad
 from pellucid.tensor.creation import asarray
 from pellucid.tensor.jit import jit as compiled
+from pellucid.tensor.precision import find_precision
+from pellucid.tensor.precision import precision as in_precision
 from pellucid.tensor.traced import trace_function
 from pellucid.train.callbacks import Callback
 from pellucid.train.checkpoint import restore_run
@@ -35,7 +37,7 @@ from pellucid.train.examples import (
     require_labels,
     require_unit,
 )
-from pellucid.train.loop import measured, measuring_step, teach, teaching_step
+from pellucid.train.loop import Step, measured, measuring_step, teach, teaching_step
 from pellucid.train.objective import Loss, Objective, find_objective, find_optimizer
 from pellucid.train.progress import progress
 from pellucid.train.run import History, Logs, Run
@@ -58,6 +60,7 @@ def fit(
     verbose: bool = True,
     resume: str | os.PathLike[str] | None = None,
     validation_data: Any = None,
+    precision: str | None = None,
 ) -> History:
     """Teach a model the examples `data`, a pair (inputs, targets) of arrays; gives the history.
 
@@ -66,13 +69,15 @@ def fit(
     the last batch may be smaller. After it `validation`, a pair like `data`, is measured as
     `val_loss` and so on; `validation_split` holds back that share of the data instead, the last of
     it as it stands. `resume` goes on from a file that the callback `Checkpoint` wrote, up to
-    `epochs` in all, with the file's seed. `validation_data` is accepted for `validation`.
+    `epochs` in all, with the file's seed. `validation_data` is accepted for `validation`. With
+    `precision="bf16"` the factors of products are rounded to bfloat16 (see `pe.precision`); the
+    weights that are taught, and saved, stay what they are. Without one, that of the scope counts.
 
     Losses of classes take logits: if the model ends in softmax, its logits are used, and the
     history's notes say so. Arrays of float64 are cast to float32 for a model that is not float64.
 
     Raises DataError on examples that nothing can be learned from, CheckpointError on a file that
-    does not fit, StateError on unknown names.
+    does not fit, StateError on unknown names, OpTypeError on an unknown precision.
 
     >>> import numpy as np
     >>> from pellucid import nn
@@ -83,6 +88,8 @@ def fit(
     """
     _require_count("epochs", epochs, 0)
     _require_count("batch_size", batch_size, 1)
+    if precision is not None:
+        find_precision(precision)
     objective = find_objective(model, loss, metrics)
     given = validation_data if validation is None else validation
     held = given if validation_split is None else _held_back(given, validation_split)
@@ -93,9 +100,10 @@ def fit(
     run.history.notes += objective.notes
     if resume is not None:
         restore_run(run, resume)
-    step, measure = teaching_step(run, objective), measuring_step(objective)
-    if jit:
-        step, measure = compiled(step), compiled(measure)
+    step, measure = (
+        _in_precision(one, precision, jit)
+        for one in (teaching_step(run, objective), measuring_step(objective))
+    )
     with in_mode(model, training=True), progress(verbose) as shown:
         teach(run, *sets, step, measure, [shown, *callbacks])
     return run.history
@@ -109,8 +117,11 @@ def evaluate(
     metrics: Sequence[str | Metric] = (),
     batch_size: int = 256,
     jit: bool = True,
+    precision: str | None = None,
 ) -> Logs:
     """The loss and the metrics of a model, set to evaluation, over all examples.
+
+    `precision` as in `fit`.
 
     >>> from pellucid import nn, ones
     >>> evaluate(nn.Sequential([nn.identity]), (ones((4, 2)), ones((4, 2))), loss="mse")
@@ -119,10 +130,14 @@ def evaluate(
     _require_count("batch_size", batch_size, 1)
     objective = find_objective(model, loss, metrics)
     examples, _ = _checked(model, objective, data, None, batch_size)
-    measure = measuring_step(objective)
-    return measured(
-        model, objective.measures, compiled(measure) if jit else measure, examples, batch_size
-    )
+    measure = _in_precision(measuring_step(objective), precision, jit)
+    return measured(model, objective.measures, measure, examples, batch_size)
+
+
+def _in_precision(step: Step, name: str | None, jit: bool) -> Step:
+    if name is None:
+        return compiled(step) if jit else step
+    return compiled(step, precision=name) if jit else in_precision(name)(step)
 
 
 def _held_back(validation: Any, share: float) -> float:

@@ -8,6 +8,7 @@ from pellucid.core.dtype import float32
 from pellucid.engines.loops.build import draft
 from pellucid.engines.loops.ir import Loop, Quotient, nested
 from pellucid.engines.loops.nest import nest
+from pellucid.engines.loops.schedule import arrange
 from pellucid.engines.loops.text import print_kernel
 from pellucid.ir.graph import Value
 from pellucid.ops.elementwise import add, exp, mul, neg, sub
@@ -101,6 +102,13 @@ def test_reduced_axes_that_lie_apart_are_found_by_division() -> None:
     text = body([(float32, (3, 4, 5, 6))], lambda x: sum_(x, axes=(0, 2)))
     assert "reduce s0: float32 = sum t0 over r < 15" in text
     assert "quotient [r] 5" in text
+
+
+def test_a_matrix_that_is_turned_is_read_along_its_lines() -> None:
+    graph = graph_of([(float32, (40, 50))], lambda x: transpose(x, permutation=(1, 0)))
+    loops = [s.axis for s in nested(nest("k", draft(graph), arrange).body) if isinstance(s, Loop)]
+    # i counts the lines of the result, j those of the operand.
+    assert [(axis.name, axis.extent) for axis in loops] == [("j", 40), ("i", 50)]
 
 
 def test_a_nest_has_no_loop_of_one_turn() -> None:

@@ -20,6 +20,7 @@ from pellucid.engines.loops.ir import Kernel, scratch_bytes
 from pellucid.engines.loops.roles import BLOCK, GROUP, has_contraction, orient, sort_loops
 from pellucid.engines.loops.schedule import schedule
 from pellucid.ir.graph import TensorType
+from pellucid.ops.attention import computing
 from pellucid.ops.attention_forms import USUAL, HeadsFirst, heads_exchanged, sizes_of
 
 ATTENTIONS: Final = ("attention", "attention_gradient")
@@ -52,6 +53,7 @@ def draft_blocks(
         lying.append(tuple(0 if size == 1 else stride for size, stride in pairs))
     ends = count + int(attrs["mask"])
     asked = Attention(
+        computing(operands[0].dtype),
         operands[0].dtype,
         sizes,
         tuple(lying),

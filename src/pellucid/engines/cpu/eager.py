@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from pellucid.core.dtype import DType
+from pellucid.core.dtype import DType, float32
 from pellucid.core.shape import Axes
 from pellucid.engines.base import Launch, Layout, layout, unsupported
 from pellucid.engines.cpu.attention import ATTENTIONS, draft_blocks
@@ -29,6 +29,7 @@ from pellucid.engines.cpu.launches import (
     Pair,
     Phased,
     Ready,
+    Rounded,
     Shared,
     Split,
     step_of,
@@ -81,6 +82,7 @@ from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, Node, TensorType
 from pellucid.ops.define import Op, lookup
 from pellucid.ops.movement import full
+from pellucid.ops.precision import unread
 from pellucid.ops.windows import Phase
 
 GRAIN: Final = "grain"
@@ -102,6 +104,8 @@ def launcher(
         raise unsupported(ENGINE, op.name, why)
     types = tuple(operand.type for operand in operands)
     (result,) = op.result_types(types, attrs)
+    if "precision" in attrs and any(operand.dtype is float32 for operand in operands):
+        return _rounded(op, attrs, operands, isa)
     if op.name in WRITTEN:
         turns = writes(op.name, attrs, types, result)
         return _written(op.name, turns, operands, layout(result), isa or host_isa())
@@ -291,6 +295,19 @@ def _staged(node: Node, operands: tuple[Layout, ...], stage: Stage, isa: Isa) ->
     return Pair(copy, then, stage.side, start * operand.dtype.bytes)
 
 
+def _rounded(
+    op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...], isa: Isa | None
+) -> Launch:
+    """An op that reads operands otherwise than they are; as compiled, it reads copies of them."""
+    casting, layouts = {"dtype": attrs["precision"]}, list(operands)
+    copies: dict[int, Launch] = {}
+    for at, operand in enumerate(operands):
+        if operand.dtype is float32:
+            copies[at] = launcher(lookup("cast"), casting, (operand,), isa)
+            layouts[at] = copies[at].result
+    return Rounded(copies, launcher(op, unread(op, attrs), tuple(layouts), isa))
+
+
 def _in_phases(node: Node, operands: tuple[Layout, ...], result: Layout, isa: Isa) -> Launch:
     """A convolution over an operand with gaps: a kernel for each phase, once the weights lie so."""
     copies, steps, codes, held = list[Gathered](), list[Step](), list[Code](), 0
@@ -305,7 +322,7 @@ def _in_phases(node: Node, operands: tuple[Layout, ...], result: Layout, isa: Is
             held += -(-copy.result.nbytes // 64) * 64
         ready, begun = _phase(node, phase, layouts, isa)
         bases = {"x0": (0, 0), "x1": (1, 0), "y0": (2, 0), "x2": (3, at)}
-        places = ((bases[name], start * result.dtype.bytes) for name, start in begun)
+        places = ((bases[name], start) for name, start in begun)
         steps.append(step_of(ready, tuple((base, at + start) for (base, at), start in places)))
         codes.append(ready.code)
     return Phased(result, copies, InTurn(result, steps, codes), held)
@@ -314,7 +331,7 @@ def _in_phases(node: Node, operands: tuple[Layout, ...], result: Layout, isa: Is
 def _phase(
     node: Node, phase: Phase, operands: tuple[Layout, ...], isa: Isa
 ) -> tuple[Ready, list[tuple[str, int]]]:
-    """The kernel of one phase; its buffers, and how many elements further each begins."""
+    """The kernel of one phase; its buffers, and how many bytes further each begins."""
     with building() as builder:
         inputs = [builder.input(operand.type) for operand in operands]
         graph = builder.graph([lookup(node.op.name)(*inputs[:2], **dict(node.attrs))])
@@ -324,8 +341,8 @@ def _phase(
     share = share_out(kernel)
     dtype = operands[0].dtype
     ready = _product(kernel, dtype, isa) if met else _loops(kernel, share.block, share.count, isa)
-    names = (kernel.buffers[at].name for at in ready.order)
-    return ready, [(name, plan.starts.get(name, 0)) for name in names]
+    buffers = (kernel.buffers[at] for at in ready.order)
+    return ready, [(b.name, plan.starts.get(b.name, 0) * b.dtype.bytes) for b in buffers]
 
 
 def _strides(held: Layout, order: Axes) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ Nearly all ops are one kernel on the calling thread, `Alone`: its `run` is a bui
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,3 +177,22 @@ class Pair:
 
 def _addresses(arrays: Arrays) -> tuple[int, ...]:
     return tuple(constant.ctypes.data for constant in arrays)
+
+
+class Rounded:
+    """An op some of whose operands, by number, are first copied."""
+
+    __slots__ = ("_copies", "_rest", "result")
+
+    def __init__(self, copies: Mapping[int, Launch], rest: Launch) -> None:
+        self.result, self._rest = rest.result, rest.run
+        self._copies = [(at, copy.run, copy.result.nbytes) for at, copy in copies.items()]
+
+    def run(self, *addresses: int) -> None:
+        """Copy, then run on the copies."""
+        read, held = list(addresses), list[np.ndarray[Any, Any]]()
+        for at, copy, nbytes in self._copies:
+            held.append(np.empty(nbytes, np.uint8))
+            copy(read[at], held[-1].ctypes.data)
+            read[at] = held[-1].ctypes.data
+        self._rest(*read)

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 from pellucid.core.config import setting
+from pellucid.core.dtype import DType
 from pellucid.core.error import UnsupportedOpError
 from pellucid.core.machine import cache_bytes
 from pellucid.core.shape import is_static
@@ -19,6 +20,7 @@ from pellucid.core.source import Source, at_line
 from pellucid.engines.base import Launch, Layout, Storage, Tuned
 from pellucid.engines.cpu.book import Book, read_book
 from pellucid.engines.cpu.eager import launcher
+from pellucid.engines.cpu.forms import operand_form
 from pellucid.engines.cpu.pool import Step
 from pellucid.engines.cpu.program import Program, program_key, read, written
 from pellucid.engines.cpu.rules import (
@@ -45,8 +47,10 @@ from pellucid.ir.graph import Graph, Node, TensorType, Type, Value
 from pellucid.ir.record import add_stage, is_recording, unheard
 from pellucid.ops.define import Op
 from pellucid.ops.movement import reshape
+from pellucid.passes.keep_operands import Form
 from pellucid.passes.memory import Copy, MemoryPlan, Place, plan_memory
 from pellucid.passes.pipeline import optimize
+from pellucid.passes.precision import with_casts
 from pellucid.passes.views import value_bytes
 
 FAR_SHARE: Final = 16
@@ -66,13 +70,18 @@ class CpuEngine:
         """As `allocate`, for one size."""
         return allocator(nbytes)
 
+    def operand_form(self, dtype: DType) -> Form:
+        """As the instructions of this machine read it (see forms.py)."""
+        return operand_form(dtype, host_isa())
+
     def launcher(self, op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...]) -> Launch:
         """One op through a kernel that takes sizes and strides: a new shape compiles nothing."""
         return launcher(op, attrs, operands)
 
     def compile(self, graph: Graph, donate: Mapping[int, int]) -> CpuExecutable:
         """A graph of known sizes as one list of kernel launches."""
-        return compile_graph(graph, donate, host_isa())
+        # A graph may come without the passes.
+        return compile_graph(with_casts(graph), donate, host_isa())
 
     def build(self, traced: Graph, donate: Mapping[int, int], fast: bool = False) -> CpuExecutable:
         """A traced graph through the passes and `compile`, or what they once led to."""

@@ -28,6 +28,7 @@ from pellucid.engines.cpu.staging import (
 )
 from pellucid.engines.llvm.contract import contraction_cut, schedule_contraction
 from pellucid.engines.llvm.elementwise import supports
+from pellucid.engines.llvm.folded import fold_in_memory
 from pellucid.engines.llvm.lower import lower
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.loops.blocks import Blocked
@@ -187,7 +188,9 @@ def _realised(graph: Graph, isa: Isa) -> Realisation:
 
 
 def _kernels(graph: Graph, isa: Isa, strides: tuple[Strides, ...] | None = None) -> Realisation:
-    return _planned(graph, draft(graph, strides), isa)
+    node = contraction_of(graph)
+    fold = 1 if node is None else fold_in_memory(node.operands[0].dtype, isa)
+    return _planned(graph, draft(graph, strides, fold), isa)
 
 
 def _planned(graph: Graph, plan: Draft, isa: Isa) -> Realisation:

@@ -11,7 +11,7 @@ from math import prod
 from typing import cast
 
 from pellucid.core.dtype import DType
-from pellucid.engines.llvm.elementwise import register_type
+from pellucid.engines.llvm.elementwise import memory_type, register_type
 from pellucid.engines.llvm.loop import emit
 from pellucid.engines.llvm.product import define_product
 from pellucid.engines.llvm.product_results import Place
@@ -40,6 +40,8 @@ from pellucid.engines.loops.ir import (
     BindingKind,
     Contract,
     Kernel,
+    Let,
+    Load,
     Loop,
     Size,
     Statement,
@@ -109,7 +111,8 @@ def define_contraction(module: Module, kernel: Kernel) -> None:
     roles = sort_loops(kernel)
     spec, tiling = plan_contraction(kernel, module.isa)
     epilogue = _Epilogue(kernel, roles, tiling.lanes)
-    define_product(module, kernel.name, spec, tiling, epilogue.emit)
+    fetch = epilogue.fetch if spec.is_static and epilogue.fetched else None
+    define_product(module, kernel.name, spec, tiling, epilogue.emit, fetch)
 
 
 def _spec(kernel: Kernel, roles: Roles) -> ProductSpec:
@@ -124,6 +127,9 @@ def _spec(kernel: Kernel, roles: Roles) -> ProductSpec:
     dtype: DType = kernel.buffer(contract.lhs.buffer).dtype
     batch = tuple(size(axis.extent) for axis in roles.batch)
     extents = size(m.extent), size(n.extent), size(k.extent)
+    folded = contract.fold > 1
+    if folded:
+        extents = *extents[:2], _total(kernel, DEPTH, contract.axes)
     lhs = strides(contract.lhs.index, m.name, k.name)
     tables = None
     if roles.windowed:
@@ -136,11 +142,14 @@ def _spec(kernel: Kernel, roles: Roles) -> ProductSpec:
         tables = Tables(*sizes, *steps, bounds=bounds, offset=offset)
         extents = _total(kernel, ROWS, roles.rows), extents[1], _total(kernel, DEPTH, contract.axes)
         lhs = Strides(lhs.batch, 0, 1 if roles.beside else 0)
-    rhs = strides(contract.rhs.index, k.name, n.name)
+    rhs = strides(contract.rhs.index, contract.axes[0].name if folded else k.name, n.name)
+    if folded:
+        rhs = rhs.in_elements(contract.fold)
     # The epilogue stores, so that the product needs no strides of a result.
     out = Strides((0,) * len(batch), 0, 1)
     pointers = len(kernel.buffers)
-    return ProductSpec(dtype, batch, *extents, lhs, rhs, out, pointers, tables, beside=roles.beside)
+    product = ProductSpec(dtype, batch, *extents, lhs, rhs, out, pointers, tables, roles.beside)
+    return replace(product, folded=folded)
 
 
 def _bound(within: Within, roles: Roles) -> Bound:
@@ -167,8 +176,40 @@ class _Epilogue:
     roles: Roles
     lanes: int
 
+    @property
+    def fetched(self) -> list[Load]:
+        """What is read for each row of the result, along it."""
+        lets = (s.value for s in _flat(self.kernel.body) if isinstance(s, Let))
+        loads = (one for one in lets if isinstance(one, Load))
+        n, rows = self.roles.n.name, {axis.name for axis in self.roles.rows}
+        return [
+            one
+            for one in loads
+            if one.index.coefficient(n) == 1 and any(name in rows for name, _ in one.index.terms)
+        ]
+
+    def fetch(self, f: Function, place: Place) -> None:
+        """Ask for what is read at a place."""
+        scope = self._scope(f, place)
+        for load in self.fetched:
+            start, _, wild = scope.locate(load.index)
+            if not wild:
+                dtype = self.kernel.buffer(load.buffer).dtype
+                f.prefetch(f.gep(scope.pointers[load.buffer], start, memory_type(dtype)))
+
     def emit(self, f: Function, sums: Value, place: Place) -> None:
         """Give the sums the contraction's name and emit what follows it."""
+        roles, scope = self.roles, self._scope(f, place)
+        dtype = roles.contract.dtype
+        # Narrow integers are summed in wider ones; the low bits are the sum.
+        narrow = register_type(dtype).with_lanes(sums.type.lanes)
+        exact = f.cast("trunc", sums, narrow) if narrow.bits < sums.type.bits else sums
+        scope.values[roles.contract.name] = (exact,)
+        scope.dtypes[roles.contract.name] = dtype
+        emit(scope, _flat(self.kernel.body))
+
+    def _scope(self, f: Function, place: Place) -> Scope:
+        """The names that stand for a place."""
         roles, names = self.roles, [buffer.name for buffer in self.kernel.buffers]
         vector = Vector(roles.n.name, self.lanes, 1, place.mask) if self.lanes > 1 else None
         sizes = {
@@ -179,14 +220,7 @@ class _Epilogue:
         batch = dict(zip((axis.name for axis in roles.batch), place.batch, strict=True))
         axes: dict[str, Number] = {**batch, **self._rows(f, sizes, place.m)}
         axes[roles.n.name] = place.n
-        scope = Scope(f, self.kernel, pointers, sizes, vector, axes)
-        dtype = roles.contract.dtype
-        # Narrow integers are summed in wider ones; the low bits are the sum.
-        narrow = register_type(dtype).with_lanes(sums.type.lanes)
-        exact = f.cast("trunc", sums, narrow) if narrow.bits < sums.type.bits else sums
-        scope.values[roles.contract.name] = (exact,)
-        scope.dtypes[roles.contract.name] = dtype
-        emit(scope, _flat(self.kernel.body))
+        return Scope(f, self.kernel, pointers, sizes, vector, axes)
 
     def _rows(self, f: Function, sizes: dict[str, Value], m: Value) -> dict[str, Number]:
         """Where the loops over m stand at a row."""

@@ -12,14 +12,19 @@ Sums of integers wrap, so their order is of no account: these are the bits of th
 fold is 4, lhs is packed with 128 added to each number, or taken from it, which is the same change
 of its highest bit: int8 becomes unsigned beside a signed rhs, uint8 signed beside an unsigned one.
 The tile then begins at minus, or plus, 128 times the sum of rhs's column: that stands in one more
-row at the panel's end. Numbers beyond the last k are zeros. vdpbf16ps adds in an order and with
-roundings of its own, which page 0002 states: its sums are a class apart.
+row at the panel's end. Where rhs lies folded in memory and is not packed, it is the other way
+round: rhs is changed as a tile reads it, and lhs is packed with the sums of its rows. Numbers
+beyond the last k are zeros.
+
+vdpbf16ps adds in an order and with roundings of its own, which page 0002 states: its sums are a
+class apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from pellucid.core.dtype import DType, bfloat16, int8, int16, uint8
 from pellucid.engines.llvm.sizes import (
@@ -49,6 +54,9 @@ from pellucid.engines.llvm.types import (
     constant,
 )
 
+BYTES_OF_128: Final = -0x7F7F7F80
+"""0x80808080: 128 in each byte of an element. Exclusive or adds it to numbers with a sign."""
+
 
 def fold_of(dtype: DType, isa: Isa) -> int:
     """How many k's are folded into an element of a panel; 1 where each stands alone.
@@ -62,6 +70,17 @@ def fold_of(dtype: DType, isa: Isa) -> int:
     if dtype is bfloat16:
         return 2 if isa.pairs_bfloat16 else 1
     return 2 if dtype in (int8, uint8, int16) else 1
+
+
+def fold_in_memory(dtype: DType, isa: Isa) -> int:
+    """How many k's may lie folded in memory: `fold_of`, where none of them is widened first.
+
+    >>> from pellucid.engines.llvm.target import AVX2, AVX512_VNNI
+    >>> fold_in_memory(int8, AVX512_VNNI), fold_in_memory(int8, AVX2), fold_in_memory(int16, AVX2)
+    (4, 1, 2)
+    """
+    fold = fold_of(dtype, isa)
+    return fold if fold * dtype.bits == 32 else 1
 
 
 def multiply_add_folded(
@@ -178,7 +197,7 @@ class _Packing:
         vector = I32.with_lanes(lanes)
         rows = quotient(f, add(f, self.depth, self.fold - 1), self.fold)
         # 128 in each byte; minus 128, where rhs is unsigned.
-        high, unsigned = constant(vector, -0x7F7F7F80), self.operand.dtype is uint8
+        high, unsigned = constant(vector, BYTES_OF_128), self.operand.dtype is uint8
         for column in range(0, self.columns, lanes):
             with f.loop(0, value(rows), accs=[constant(vector, 0)], name="k", unroll=1) as k:
                 row = f.load(vector, self._place(k.index, column))
@@ -292,7 +311,7 @@ class _Packing:
     def _store(self, vector: Value, k: Number, column: Number) -> None:
         f = self.f
         if self.operand.raised:
-            vector = f.xor(vector, -0x7F7F7F80)
+            vector = f.xor(vector, BYTES_OF_128)
         f.store(vector, self._place(quotient(f, k, self.fold), column))
 
     def _place(self, row: Number, column: Number) -> Value:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pellucid.core.dtype import DType, bfloat16, float16, float32, float64, int64, uint64
-from pellucid.engines.llvm.folded import multiply_add_folded
+from pellucid.engines.llvm.folded import BYTES_OF_128, multiply_add_folded
 from pellucid.engines.llvm.narrow import (
     narrow_bfloat16,
     narrow_float16,
@@ -187,9 +187,10 @@ class Tile:
     `clamped`: the last rows may be missing, and repeat the last one that exists. `turned`: there is
     one row, and rhs is read where it lies, each column along k; the last columns may be missing.
     `fold`: each element of the panels holds so many k's (see `folded`), and `depth` counts these;
-    `offset`: the sums begin at the row of rhs that follows the last. `unsigned`: bytes of rhs are,
-    and those of lhs are not. While k is at work, rhs is
-    fetched for the k that lies `ahead` by so many, if by any.
+    `offset`: the sums begin at the row of rhs that follows the last, or, where the tile `raises`
+    bytes of rhs by 128 as it reads them, at the numbers of lhs that do so. `unsigned`: bytes of rhs
+    then are, and those of lhs are not. While k is at work, rhs is fetched for the k that lies
+    `ahead` by so many, if by any.
     """
 
     scalar: Type
@@ -203,6 +204,7 @@ class Tile:
     fold: int = 1
     offset: bool = False
     ahead: int = 0
+    raises: bool = False
     unsigned: bool = False
 
     @property
@@ -248,16 +250,21 @@ def _chain(f: Function, tile: Tile) -> tuple[Value, ...]:
     last = f.sub(count, 1) if tile.clamped else tile.rows
     numbers = [least(f, last, r) if tile.clamped else r for r in range(tile.rows)]
     rows = [f.gep(lhs, mul(f, number, row), tile.scalar) for number in numbers]
-    begun = [constant(vector, 0)] * tile.vectors
-    if tile.offset:
+    begun = [constant(vector, 0)] * (tile.rows * tile.vectors)
+    if tile.raises:
+        ends = [f.load(tile.scalar, f.gep(at, mul(f, depth, along), tile.scalar)) for at in rows]
+        begun = [f.splat(end, vector) for end in ends for _ in range(tile.vectors)]
+    elif tile.offset:
         end = f.gep(rhs, f.mul(depth, step, nsw=True), tile.scalar)
         begun = [
             f.load(vector, f.gep(end, v * tile.lanes, tile.scalar)) for v in range(tile.vectors)
-        ]
-    with f.loop(0, depth, accs=begun * tile.rows, name="k", unroll=1) as k:
+        ] * tile.rows
+    with f.loop(0, depth, accs=begun, name="k", unroll=1) as k:
         line = f.gep(rhs, f.mul(k.index, step, nsw=True), tile.scalar)
         across = [f.gep(line, v * tile.lanes, tile.scalar) for v in range(tile.vectors)]
         columns = [f.load(vector, at) for at in across]
+        if tile.raises:
+            columns = [f.xor(column, BYTES_OF_128) for column in columns]
         if tile.ahead:
             later = f.gep(rhs, f.mul(f.add(k.index, tile.ahead), step, nsw=True), tile.scalar)
             for v in range(tile.vectors):

@@ -19,7 +19,7 @@ from pellucid.engines.llvm.amx import AmxTile, begin_tiles, define_amx_tile, end
 from pellucid.engines.llvm.panels import Tile, define_tile
 from pellucid.engines.llvm.product_operands import Columns, Operands, divides, static
 from pellucid.engines.llvm.product_plan import Part, Plan
-from pellucid.engines.llvm.product_results import Epilogue, Results, storing
+from pellucid.engines.llvm.product_results import Epilogue, Fetch, Results, storing
 from pellucid.engines.llvm.sizes import (
     Number,
     add,
@@ -46,12 +46,18 @@ from pellucid.engines.llvm.types import I64, PTR, VOID, Value
 
 
 def define_product(
-    module: Module, name: str, spec: ProductSpec, tiling: Tiling, epilogue: Epilogue | None = None
+    module: Module,
+    name: str,
+    spec: ProductSpec,
+    tiling: Tiling,
+    epilogue: Epilogue | None = None,
+    fetch: Fetch | None = None,
 ) -> None:
     """Define the kernel `name(pointers, sizes, lo, hi, context)` of a contraction.
 
     Pointers are lhs, rhs, then what the epilogue reads and writes; without an epilogue the one
-    result, laid out as `spec.out`, whose second stride must then be 1. How it is launched
+    result, laid out as `spec.out`, whose second stride must then be 1. What it reads is asked for
+    by `fetch`, if given, before the tile that it follows is at work. How it is launched
     `tiling.static_cut` says, or `tiling.cut` for a size-generic kernel, whose block and group go
     into its sizes.
     """
@@ -59,7 +65,7 @@ def define_product(
     module.as_written = True
     parameters = [("pointers", PTR), ("sizes", PTR), ("lo", I64), ("hi", I64), ("context", PTR)]
     f = module.function(name, VOID, parameters)
-    kernel = _Kernel(f, spec, tiling, epilogue or storing(spec))
+    kernel = _Kernel(f, spec, tiling, epilogue or storing(spec), fetch)
     if tiling.amx:
         begin_tiles(f, _amx_tile(spec, tiling))
     kernel.tasks()
@@ -72,11 +78,18 @@ def define_product(
 class _Kernel:
     """The loops of a task, from the outside in."""
 
-    def __init__(self, f: Function, spec: ProductSpec, tiling: Tiling, epilogue: Epilogue) -> None:
+    def __init__(
+        self,
+        f: Function,
+        spec: ProductSpec,
+        tiling: Tiling,
+        epilogue: Epilogue,
+        fetch: Fetch | None,
+    ) -> None:
         self.f, self.tiling = f, tiling
         self.plan = Plan(f, spec, tiling)
         self.operands = Operands(f, self.plan)
-        self.results = Results(f, self.plan, epilogue)
+        self.results = Results(f, self.plan, epilogue, fetch)
 
     # The loops.
 
@@ -144,13 +157,18 @@ class _Kernel:
                 self._tile(part, tile.index, panel.index, columns)
 
     def _tile(self, part: Part, tile: Value, panel: Value, columns: Columns) -> None:
-        totals = self._totals(part, tile, panel)
-        self._multiply(part, tile, panel, columns, totals)
+        f, totals = self.f, self._totals(part, tile, panel)
         if self.plan.chunks == 1:
+            self.results.ask(part, tile, panel)
+            self._multiply(part, tile, panel, columns, totals)
             self.results.finish(part, tile, panel, totals)
             return
-        end = add(self.f, part.k, part.depth)
-        with self.f.when(self.f.icmp("eq", value(end), value(self.plan.k)), name="last"):
+        last = f.icmp("eq", value(add(f, part.k, part.depth)), value(self.plan.k))
+        if self.results.fetch is not None:
+            with f.when(last, name="ahead"):
+                self.results.ask(part, tile, panel)
+        self._multiply(part, tile, panel, columns, totals)
+        with f.when(last, name="last"):
             self.results.finish(part, tile, panel, totals)
 
     def _totals(self, part: Part, tile: Value, panel: Value) -> Value:
@@ -250,7 +268,8 @@ class _Kernel:
         )
         tile = Tile(self.plan.scalar, *shape, row, along, not tiling.even, tiling.turned)
         tile = replace(tile, fold=tiling.fold, offset=tiling.offset, ahead=tiling.ahead)
-        tile = replace(tile, unsigned=spec.dtype is uint8)
+        raises = self.operands.sums_rows
+        tile = replace(tile, raises=raises, unsigned=(spec.dtype is uint8) != raises)
         define_tile(module, self._tile_name, tile)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import reduce
 
+from pellucid.core.dtype import int32
 from pellucid.engines.llvm.amx import TILE_ROWS, define_amx_packing
 from pellucid.engines.llvm.folded import FoldedOperand, define_folded_packing
 from pellucid.engines.llvm.panels import Operand, define_packing
@@ -49,12 +50,19 @@ class Operands:
     f: Function
     plan: Plan
 
+    @property
+    def sums_rows(self) -> bool:
+        """Whether lhs is packed with the sums of its rows."""
+        return self.plan.tiling.offset and self.plan.spec.folded
+
     def pack_block(self, part: Part) -> None:
         """Pack the rows of a block's tiles."""
         # Rows that are neighbours in memory share cache lines from panel to panel: a few k's of all
         # panels after each other, or lines a power of two apart would drive each other out.
         f = self.f
-        step = 8 if self.plan.lhs.first == 1 else greatest(f, part.depth, 1)
+        # Sums of rows take all of k at once.
+        whole = self.plan.lhs.first != 1 or self.sums_rows
+        step = greatest(f, part.depth, 1) if whole else 8
         with f.loop(0, part.depth, step, name="slice", unroll=1) as start:
             depth = least(f, sub(f, part.depth, start.index), step)
             with f.loop(*part.tiles, name="packed", unroll=1) as tile:
@@ -81,7 +89,8 @@ class Operands:
         """The columns of a panel, packed if need be."""
         f, plan, columns = self.f, self.plan, self.plan.tiling.columns
         n = mul(f, panel, columns)
-        source = plan.rhs.at(f, part.batch, part.k, n)
+        first = quotient(f, part.k, plan.tiling.fold) if plan.spec.folded else part.k
+        source = plan.rhs.at(f, part.batch, first, n)
         count = sub(f, plan.n, n)
         if plan.tiling.turned:
             return Columns(n, source, plan.rhs.second, count)
@@ -141,10 +150,12 @@ class Operands:
         strides = (self.plan.lhs.first, self.plan.lhs.second)
         if which == "rhs":
             strides = (self.plan.rhs.second, self.plan.rhs.first)
-        plan = self.plan
+        plan, folded = self.plan, which == "rhs" and self.plan.spec.folded
         # Rows of lhs in AMX's tiles lie apart, else panels.
         rows = plan.tiling.amx and which == "lhs"
         apart = (plan.panel_depth if rows else plan.panel_size,) if plan.tiling.fold > 1 else ()
+        if folded:
+            depth, apart = quotient(self.f, depth, plan.tiling.fold), ()
         numbers = [value(number) for number in (depth, count, *strides, *apart)]
         self.f.call(f"{self.f.name}.pack_{which}", VOID, (source, panel, *numbers))
 
@@ -172,11 +183,17 @@ class Operands:
         if tiling.amx and which == "lhs":
             define_amx_packing(module, name, tiling.rows, across)
             return
+        if which == "rhs" and spec.folded:
+            # Its elements need but be brought together.
+            elements = Operand(int32, across, along, whole)
+            define_packing(module, name, elements, width)
+            return
         if tiling.fold == 1:
             operand = Operand(spec.dtype, across, along, whole, divides(4, spec.k))
             define_packing(module, name, operand, width)
             return
-        raised, summed = (tiling.offset and which == side for side in ("lhs", "rhs"))
+        raised = tiling.offset and which == "lhs" and not spec.folded
+        summed = tiling.offset and not raised
         folded = FoldedOperand(spec.dtype, across, along, tiling.fold, raised, summed)
         if which == "rhs":
             rows = TILE_ROWS if tiling.amx else 1

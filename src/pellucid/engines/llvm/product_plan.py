@@ -5,7 +5,7 @@ Each is known now or read by the running kernel, once, at its beginning.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from math import prod
 
@@ -39,7 +39,7 @@ from pellucid.engines.llvm.tiling import (
     run_of,
     zeros_of,
 )
-from pellucid.engines.llvm.types import I8, I64, PTR, Value
+from pellucid.engines.llvm.types import I8, I32, I64, PTR, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,8 @@ class Plan:
         self.row_loops, self.depth_loops = self._loops(spec.tables)
         self.lhs = self._matrix(self.pointers[0], spec.lhs)
         self.rhs = self._matrix(self.pointers[1], spec.rhs)
+        if spec.folded:
+            self.rhs = replace(self.rhs, scalar=I32)
         self._count()
         self._take_scratch()
 

@@ -41,6 +41,10 @@ The sums come in the accumulator's type (`panels.accumulator`), not yet rounded 
 """
 
 
+Fetch = Callable[[Function, Place], None]
+"""Asks memory for what the epilogue will read at a place."""
+
+
 @dataclass(frozen=True, slots=True)
 class Results:
     """Hands the sums of finished tiles to the epilogue."""
@@ -48,6 +52,21 @@ class Results:
     f: Function
     plan: Plan
     epilogue: Epilogue
+    fetch: Fetch | None = None
+
+    def ask(self, part: Part, tile: Value, panel: Value) -> None:
+        """Ask for what the epilogue will read, so that it comes while the sums are made."""
+        if self.fetch is None:
+            return
+        f, plan = self.f, self.plan
+        batch, n = tuple(map(value, part.batch)), mul(f, panel, plan.tiling.columns)
+        first_row = plan.first_row(tile)
+        first, end = plan.own_rows(tile)
+        with f.loop(value(first), value(end), name="asked", unroll=1) as row:
+            m = value(add(f, first_row, row.index))
+            for column in range(0, plan.tiling.columns, plan.tiling.lanes):
+                at = value(add(f, n, column))
+                self.fetch(f, Place(plan.pointers, plan.sizes, batch, m, at, None))
 
     def finish(self, part: Part, tile: Value, panel: Value, totals: Value) -> None:
         """Hand every vector of a finished tile to the epilogue, row by row."""

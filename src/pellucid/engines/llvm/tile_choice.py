@@ -48,7 +48,8 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
 def _suits_amx(spec: ProductSpec, isa: Isa) -> bool:
     """Whether rows of lhs lie along k, as tiles read them; what does not is summed in vectors."""
     rows = spec.lhs.second == 1 and spec.lhs.first != 1 and spec.tables is None
-    return isa.has_tiles and spec.dtype in (int8, uint8) and rows and (spec.m, spec.n) != (1, 1)
+    plain = not spec.folded and (spec.m, spec.n) != (1, 1)
+    return isa.has_tiles and spec.dtype in (int8, uint8) and rows and plain
 
 
 def _in_tiles(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
@@ -138,10 +139,11 @@ _FEW_VECTORS = 9
 
 def _ahead(spec: ProductSpec, tiling: Tiling) -> int:
     """How many k's ahead rhs is fetched: further where each lies in a page of its own."""
-    few = isinstance(spec.m, int) and spec.m <= _ONE_TILE
+    few = isinstance(spec.m, int) and (spec.folded or spec.m <= _ONE_TILE)
     if not few or tiling.pack_rhs or tiling.turned or tiling.tables or tiling.lanes == 1:
         return 0
-    step = spec.rhs.first * spec.dtype.bytes if isinstance(spec.rhs.first, int) else _PAGE
+    bytes = 4 if spec.folded else spec.dtype.bytes
+    step = spec.rhs.first * bytes if isinstance(spec.rhs.first, int) else _PAGE
     return 16 if step <= _PAGE else 32
 
 
@@ -194,6 +196,8 @@ def _even_rows(spec: ProductSpec, m: int, tallest: int) -> int:
 
 
 def _packs_rhs(spec: ProductSpec) -> bool:
+    if spec.folded:
+        return spec.rhs.second != 1
     if spec.dtype not in NATIVE:
         return True
     if (spec.m, spec.n) == (1, 1):
@@ -225,7 +229,8 @@ _SHORT_ROW = 2048
 def _slab(spec: ProductSpec, tiling: Tiling) -> int:
     """How many panels of rhs have a cache line of each row together, where they are packed."""
     line = tiling.columns * spec.dtype.bytes
-    whole = tiling.pack_rhs and spec.rhs.second == 1 and line < _LINE and _LINE % line == 0
+    plain = tiling.pack_rhs and not spec.folded
+    whole = plain and spec.rhs.second == 1 and line < _LINE and _LINE % line == 0
     return _LINE // line if whole and tiling.fold > 1 else 1
 
 

@@ -48,6 +48,11 @@ class Strides:
     first: Size
     second: Size
 
+    def in_elements(self, fold: int) -> Strides:
+        """The same steps, known and multiples of `fold`, in elements that hold so many numbers."""
+        batch = tuple(_known(step) // fold for step in self.batch)
+        return Strides(batch, _known(self.first) // fold, _known(self.second) // fold)
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:
@@ -84,7 +89,9 @@ class ProductSpec:
     Strides are those of lhs as (m, k), rhs as (k, n) and, where no epilogue stores, out as (m, n).
     `pointers` counts the kernel's buffers. A unit stride should be given as the int 1. With
     `tables`, lhs[b, m, k] lies at the sum of a number for m and a number for k; it then may also be
-    `beside` rhs: lhs[b, m, k, n], at step 1 along n, takes its place.
+    `beside` rhs: lhs[b, m, k, n], at step 1 along n, takes its place. `folded`: rhs lies
+    in memory in elements of 32 bits that hold several k's, as many as the tiling folds; K is a
+    multiple of it. Its strides are in such elements, from one to the next.
     """
 
     dtype: DType
@@ -98,6 +105,7 @@ class ProductSpec:
     pointers: int = 3
     tables: Tables | None = None
     beside: bool = False
+    folded: bool = False
 
     @property
     def is_static(self) -> bool:
@@ -151,7 +159,10 @@ class Tiling:
 
     @property
     def offset(self) -> bool:
-        """Whether lhs is packed with 128 added, and rhs with the sums of its columns."""
+        """Whether one operand has 128 added, and the other is packed with its sums over k.
+
+        It is added to lhs, as that is packed, or to a rhs that is folded in memory, as it is read.
+        """
         return self.fold == 4 and not self.amx
 
     @property
@@ -212,9 +223,11 @@ def static_cut(spec: ProductSpec, tiling: Tiling) -> Cut:
 
 
 def run_of(spec: ProductSpec) -> int:
-    """The k's at one place of a window, where tables have bounds: those of its line of channels."""
-    assert spec.tables is not None, "a window is found by tables"
-    return 1 if spec.beside else _known(spec.tables.depths[-1])
+    """The k's that tables with bounds find at one place: a line of memory within all or none."""
+    tables = spec.tables
+    assert tables is not None, "a window is found by tables"
+    line = tables.depth_strides[-1] == 1 and not any(bound.depths[-1] for bound in tables.bounds)
+    return _known(tables.depths[-1]) if line and not spec.beside else 1
 
 
 def zeros_of(spec: ProductSpec, tiling: Tiling) -> int:

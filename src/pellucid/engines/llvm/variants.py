@@ -77,7 +77,8 @@ def _packs_well(spec: ProductSpec, tiling: Tiling) -> bool:
     ):
         return False
     if spec.dtype not in NATIVE:
-        return tiling.pack_rhs and (tiling.pack_lhs or tiling.tables)
+        packed = tiling.pack_rhs or (spec.folded and spec.rhs.second == 1)
+        return packed and (tiling.pack_lhs or tiling.tables)
     return tiling.pack_rhs or tiling.turned or tiling.beside or whole or spec.rhs.second == 1
 
 

@@ -30,8 +30,10 @@ class _Forward(Scored):
             *self.numbers(),
             self.scores(self.query_at(self.query), self.shared_at(self.key), self.mask_at()),
             self.exponentials(),
-            *self.dropped("s"),
-            *self.over_columns("weighted", "s", values, self.features, target, divides=True),
+            *self.dropped("s", self.weights),
+            *self.over_columns(
+                "weighted", self.weights, values, self.features, target, divides=True
+            ),
         )
         grid = (
             Axis("b", self.batch),

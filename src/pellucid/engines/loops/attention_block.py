@@ -67,10 +67,12 @@ class Attention:
     """What is asked for: sizes, how the operands lie, and what is hidden.
 
     `strides` are those of query, key, value, for a gradient the cotangent, and then the mask, heads
-    third; `length_step` leads from length to length. The result may have its heads second.
+    third; `length_step` leads from length to length. The result may have its heads second. It is
+    computed in `dtype`; the operands, and what else products read, are of dtype `factors`.
     """
 
     dtype: DType
+    factors: DType
     sizes: Sizes
     strides: tuple[Strides, ...]
     scale: float
@@ -88,6 +90,9 @@ class Block:
     def __init__(self, asked: Attention, finish: Finish, generic: bool) -> None:
         self.asked, self.finish, self.dtype = asked, finish, asked.dtype
         self.generic = generic
+        # What products read of the scores is rounded into memory of its own, if at all.
+        self.rounds = asked.factors is not asked.dtype
+        self.weights, self.shares = ("u", "v") if self.rounds else ("s", "t")
         n = asked.sizes
         self.batch, self.rows, self.columns, self.shared, self.groups, self.size, self.features = (
             static_shape(
@@ -228,7 +233,7 @@ class Block:
             )
         ]
         result = "t0"
-        buffers = [self.read("a"), self.read("b")]
+        buffers = [self.factor("a"), self.factor("b")]
         places = {"a": (left, left_at), "b": (right, right_at), "y": out[:2]}
         if adds:
             lines.append(Let("t1", self.dtype, Load("y", out[2])))
@@ -327,6 +332,14 @@ class Block:
         """A buffer that an inner kernel reads."""
         return Buffer(name, self.dtype, "read")
 
+    def factor(self, name: str) -> Buffer:
+        """A buffer that a product reads."""
+        return Buffer(name, self.asked.factors, "read")
+
+    def rounded(self, name: str) -> Buffer:
+        """A buffer that an inner kernel writes, and products read."""
+        return Buffer(name, self.asked.factors, "write")
+
     def write(self, name: str) -> Buffer:
         """A buffer that an inner kernel writes, and may read."""
         return Buffer(name, self.dtype, "write")
@@ -334,7 +347,7 @@ class Block:
     def operands(self) -> tuple[Buffer, ...]:
         """The buffers of the operands."""
         count = 4 if self.gradient else 3
-        found = [Buffer(f"x{at}", self.dtype, "read") for at in range(count)]
+        found = [self.factor(f"x{at}") for at in range(count)]
         if self.asked.mask:
             found.append(Buffer(f"x{len(found)}", bool_, "read"))
         if self.asked.lengths is not None:
@@ -345,10 +358,14 @@ class Block:
 
     def scratch(self, *names: str) -> tuple[Scratch, ...]:
         """Scratch memory for the scores, and whatever has their shape, and for a number a row."""
-        counts = {**dict.fromkeys(names, self.block * self.width), "l": self.block}
+        scores = self.block * self.width
+        each = [(name, self.dtype, scores) for name in names]
+        each.append(("l", self.dtype, self.block))
+        if self.rounds:
+            own = (self.weights, self.shares)[: len(names)]
+            each += [(name, self.asked.factors, scores) for name in own]
         return tuple(
-            Scratch(name, self.dtype, -(-count * self.dtype.bytes // 64) * 64)
-            for name, count in counts.items()
+            Scratch(name, dtype, -(-count * dtype.bytes // 64) * 64) for name, dtype, count in each
         )
 
 

@@ -60,12 +60,14 @@ class _Backward(Scored):
             self.scores(self.query_at(self.query), self.shared_at(self.key), self.mask_at()),
             self.exponentials(),
             self._weights_share(),
-            *self.dropped("t"),
+            *self.dropped("t", "t"),
             self._scores_share(),
-            *self.dropped("s"),
-            self._added("value_share", "s", "x3", self.asked.strides[3], value_at, value[1]),
-            self._added("key_share", "t", "x0", self.query, key_at, key[1]),
-            *self.over_columns("query_share", "t", keys, self.size, target, divides=False),
+            *self.dropped("s", self.weights),
+            self._added(
+                "value_share", self.weights, "x3", self.asked.strides[3], value_at, value[1]
+            ),
+            self._added("key_share", self.shares, "x0", self.query, key_at, key[1]),
+            *self.over_columns("query_share", self.shares, keys, self.size, target, divides=False),
         )
         body = (
             self.zeros("key_start", self.columns, self.size, key[1], ("y0", key_at)),
@@ -103,6 +105,7 @@ class _Backward(Scored):
             Let("t1", self.dtype, Load("s", c0)),
             Let("w", self.dtype, Apply("mul", ("t1", "by"))),
             Store("s", c0, "w"),
+            *self._also_rounded("w", "u", c0, not self.asked.dropout),
             Let("t2", self.dtype, Load("t", c0)),
             Let("t3", self.dtype, Apply("mul", ("w", "t2"))),
         )
@@ -113,7 +116,8 @@ class _Backward(Scored):
             Let("t6", self.dtype, Apply("sub", ("t5", "mean"))),
             Let("t7", self.dtype, Apply("mul", ("t4", "t6"))),
             Let("t8", self.dtype, Apply("mul", ("t7", "by_scale"))),
-            Store("t", self.place(), "t8"),
+            *self._also_rounded("t8", "v", self.place(), True),
+            *(() if self.rounds else (Store("t", self.place(), "t8"),)),
         )
         body: tuple[Statement, ...] = (
             Let("one", self.dtype, Const(1.0)),
@@ -123,10 +127,25 @@ class _Backward(Scored):
             *self.scale("by_scale"),
             *nested(((COLUMN, columns),), shares),
         )
-        buffers = (self.write("s"), self.write("t"), self.read("l"))
-        places = {name: (name, Affine()) for name in ("s", "t", "l")}
+        rounded = (*(("u",) if not self.asked.dropout else ()), "v") if self.rounds else ()
+        buffers = (
+            self.write("s"),
+            self.write("t"),
+            self.read("l"),
+            *map(self.rounded, rounded),
+        )
+        places = {buffer.name: (buffer.name, Affine()) for buffer in buffers}
         given = (rows, columns, *self.scale_given)
         return self.run("scores_share", buffers, nested(((ROW, rows),), body), places, given)
+
+    def _also_rounded(
+        self, value: str, into: str, place: Affine, asked: bool
+    ) -> tuple[Statement, ...]:
+        """The lines that store what products read of a value, if that is asked for and rounded."""
+        if not (self.rounds and asked):
+            return ()
+        rounded = Let(f"{value}_rounded", self.asked.factors, Apply("cast", (value,)))
+        return rounded, Store(into, place, rounded.name)
 
     def _added(
         self, name: str, source: str, other: str, strides: Strides, out: Affine, step: int

@@ -58,7 +58,7 @@ class Scored(Block):
             *self.scale("t1"),
             Let("t2", self.dtype, Apply("mul", ("t0", "t1"))),
         ]
-        buffers = [self.read("q"), self.read("k")]
+        buffers = [self.factor("q"), self.factor("k")]
         places = {"q": ("x0", query), "k": ("x1", key), "s": ("s", Affine())}
         shown = self._shown(lines)
         if self.asked.mask:
@@ -108,6 +108,11 @@ class Scored(Block):
             return Reduce((result,), "lanes", (Axis(column, columns),), chunk, body)
 
         c0, c1 = self.place("c0"), self.place("c1")
+        # Forward, products alone read the exponentials; a dropout comes between and rounds itself.
+        straight = self.rounds and not self.gradient and not self.asked.dropout
+        stored: tuple[Statement, ...] = (Store("s", c1, "t3"),)
+        if straight:
+            stored = (Let("t4", self.asked.factors, Apply("cast", ("t3",))), Store("u", c1, "t4"))
         body: tuple[Statement, ...] = (
             reduce("top", "max", "t0", "c0", (Let("t0", self.dtype, Load("s", c0)),)),
             Let("low", self.dtype, Const(-inf)),
@@ -123,7 +128,7 @@ class Scored(Block):
                     Let("t1", self.dtype, Load("s", c1)),
                     Let("t2", self.dtype, Apply("sub", ("t1", "base"))),
                     Let("t3", self.dtype, Apply("exp", ("t2",))),
-                    Store("s", c1, "t3"),
+                    *stored,
                 ),
             ),
             Let("one", self.dtype, Const(1.0)),
@@ -131,14 +136,17 @@ class Scored(Block):
             Let("by", self.dtype, Apply("select", ("void", "one", "total"))),
             Store("l", Affine(((ROW, 1),)), "by"),
         )
-        buffers = (self.write("s"), self.write("l"))
-        places = {"s": ("s", Affine()), "l": ("l", Affine())}
+        buffers = (self.write("s"), self.write("l"), *(self.rounded("u"),) * straight)
+        places = {buffer.name: (buffer.name, Affine()) for buffer in buffers}
         return self.run(
             "exponentials", buffers, nested(((ROW, rows),), body), places, (rows, columns)
         )
 
-    def dropped(self, scores: str) -> tuple[Run, ...]:
-        """x = x * (1 / (1 - dropout)) where its random number is small, and 0 elsewhere."""
+    def dropped(self, scores: str, into: str) -> tuple[Run, ...]:
+        """y = x * (1 / (1 - dropout)) where its random number is small, and 0 elsewhere.
+
+        y is x itself, or where it is read rounded by a product.
+        """
         if not self.asked.dropout:
             return ()
         rows, columns, drawn = self.block_rows, self.block_columns, drawn_columns(self.columns)
@@ -158,7 +166,7 @@ class Scored(Block):
             Let("t1", self.dtype, Apply("mul", ("t0", "by"))),
             Let("none", self.dtype, Const(0.0)),
             Let("t2", self.dtype, Apply("select", ("kept", "t1", "none"))),
-            Store("x", self.place(), "t2"),
+            *self._kept("t2", scores, into),
         )
         body = (
             Let("seed", uint64, Load("seed", Affine())),
@@ -168,6 +176,15 @@ class Scored(Block):
         )
         first = 3 + self.gradient + self.asked.mask + (self.asked.lengths is not None)
         places = {name: (f"x{first + at}", Affine()) for at, name in enumerate(("seed", "draw"))}
-        places["x"] = (scores, Affine())
-        buffers = (Buffer("seed", uint64, "read"), Buffer("draw", uint64, "read"), self.write("x"))
-        return (self.run("dropped", buffers, body, places, (rows, columns, PLACE)),)
+        places |= {"x": (scores, Affine()), "y": (into, Affine())}
+        targets = (self.write("x"), *(self.rounded("y"),) * (into != scores))
+        buffers = (Buffer("seed", uint64, "read"), Buffer("draw", uint64, "read"), *targets)
+        name = "dropped" if into == scores else "dropped_rounded"
+        return (self.run(name, buffers, body, places, (rows, columns, PLACE)),)
+
+    def _kept(self, value: str, source: str, into: str) -> tuple[Line, ...]:
+        """The lines that store what was dropped."""
+        if source == into:
+            return (Store("x", self.place(), value),)
+        rounded = Let("t3", self.asked.factors, Apply("cast", (value,)))
+        return rounded, Store("y", self.place(), "t3")

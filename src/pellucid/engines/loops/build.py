@@ -21,14 +21,15 @@ from pellucid.ir.graph import Graph
 from pellucid.ops.windows import Phase
 
 
-def draft(graph: Graph, strides: tuple[Strides, ...] | None = None) -> Draft:
+def draft(graph: Graph, strides: tuple[Strides, ...] | None = None, fold: int = 1) -> Draft:
     """The lines that compute a graph's outputs, which all have one number of elements.
 
     In a graph of rows (see `passes.fuse`) some have it, and the others one element a row.
     `strides` of the inputs are in elements, row-major where none are given. The buffers are the
-    inputs x0, x1, ..., the outputs y0, ..., and constant arrays. Raises ScatteredAxes.
+    inputs x0, x1, ..., the outputs y0, ..., and constant arrays. An operand of a contraction may
+    be read where it lies folded by `fold` (see `contracted`). Raises ScatteredAxes.
     """
-    return written(graph, strides, Writer.write)
+    return written(graph, strides, Writer.write, fold)
 
 
 def draft_phase(graph: Graph, strides: tuple[Strides, ...] | None, phase: Phase) -> Draft:
@@ -47,11 +48,18 @@ def draft_phase(graph: Graph, strides: tuple[Strides, ...] | None, phase: Phase)
 
 
 def written(
-    graph: Graph, strides: tuple[Strides, ...] | None, write: Callable[[Writer], Draft]
+    graph: Graph,
+    strides: tuple[Strides, ...] | None,
+    write: Callable[[Writer], Draft],
+    fold: int = 1,
 ) -> Draft:
     """The draft that `write` writes, in loops over the outputs."""
     pieces = tuple((size,) for size in whole_shape(graph))
-    return cut_up(pieces, lambda pieces: write(Writer(rule_of, graph, strides, pieces)))
+
+    def begin(pieces: Pieces) -> Draft:
+        return write(Writer(rule_of, graph, strides, pieces, fold=fold))
+
+    return cut_up(pieces, begin)
 
 
 def cut_up(pieces: Pieces, write: Callable[[Pieces], Draft]) -> Draft:

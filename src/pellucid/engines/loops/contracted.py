@@ -1,12 +1,14 @@
 """How do the contracted axes of a product become one loop, or as few as can be?
 
 Where each operand's elements lie in equal steps along several axes, these are one axis. Where they
-do not, the operand has to be copied first: that is what `ScatteredAxes` says.
+do not, the operand has to be copied first: that is what `ScatteredAxes` says. But one operand may
+be folded: as many k's as the target multiplies at a time lie together, the others in equal steps.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import cast
 
@@ -22,22 +24,47 @@ class ScatteredAxes(Exception):
         self.side = side
 
 
-def one_axis(contract: Contract) -> Contract:
-    """The contraction with one axis k for all; raises ScatteredAxes where they cannot be."""
+def one_axis(contract: Contract, fold: int = 1) -> Contract:
+    """The contraction with one axis k for all; raises ScatteredAxes where they cannot be.
+
+    One that is folded by `fold` keeps its two axes, and has its folded operand as rhs.
+    """
     axes = contract.axes
     loads: list[Load] = []
-    for side, load in enumerate((contract.lhs, contract.rhs)):
+    scattered = [
+        side for side, load in enumerate((contract.lhs, contract.rhs)) if not _is_even(load, axes)
+    ]
+    if len(scattered) == 1 and fold > 1:
+        exchanged = replace(contract, lhs=contract.rhs, rhs=contract.lhs)
+        folded = exchanged if scattered == [0] else contract
+        if _is_folded(folded, fold):
+            return folded
+    if scattered:
+        raise ScatteredAxes(scattered[0])
+    for load in (contract.lhs, contract.rhs):
         steps = [cast(int, load.index.coefficient(axis.name)) for axis in axes]
-        sizes = [cast(int, axis.extent) for axis in axes]
-        dense = [steps[-1] * math.prod(sizes[at + 1 :]) for at in range(len(axes))]
-        if steps != dense:
-            raise ScatteredAxes(side)
         names = {axis.name for axis in axes}
         others = Affine(tuple(t for t in load.index.terms if t[0] not in names), load.index.offset)
         loads.append(Load(load.buffer, plus(others, variable("k", steps[-1] if axes else 0))))
     count = math.prod(cast(int, axis.extent) for axis in axes)
     left, right = loads
     return Contract(contract.name, contract.dtype, (Axis("k", count),), left, right)
+
+
+def _is_even(load: Load, axes: tuple[Axis, ...]) -> bool:
+    """Whether an operand moves by one step from each k to the next."""
+    steps = [cast(int, load.index.coefficient(axis.name)) for axis in axes]
+    sizes = [cast(int, axis.extent) for axis in axes]
+    return steps == [steps[-1] * math.prod(sizes[at + 1 :]) for at in range(len(axes))]
+
+
+def _is_folded(contract: Contract, fold: int) -> bool:
+    """Whether rhs holds `fold` k's together, and all else in steps of so many elements."""
+    index, axes = contract.rhs.index, contract.axes
+    if len(axes) != 2 or axes[1].extent != fold or index.coefficient(axes[1].name) != 1:
+        return False
+    others = [step for name, step in index.terms if name != axes[1].name]
+    return all(cast(int, step) % fold == 0 for step in (*others, index.offset))
 
 
 def merged_axes(contract: Contract) -> Contract:

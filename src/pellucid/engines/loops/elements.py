@@ -139,7 +139,8 @@ def _contraction(writer: Writer, node: Node, value: Value, where: Where) -> str:
         loads.append(writer.view(operand, index))
     result = writer.name("s")
     wide = accumulation_dtype(value.dtype)
-    writer.lines.append(one_axis(Contract(result, wide, axes, loads[0], loads[1])))
+    product = Contract(result, wide, axes, loads[0], loads[1])
+    writer.lines.append(one_axis(product, writer.fold))
     narrow = Apply("cast", (result,))
     return result if wide is value.dtype else writer.let(value.dtype, narrow)
 

@@ -271,7 +271,9 @@ class Within:
 class Contract:
     """The sum over `axes`, row-major, of lhs x rhs, in `dtype`, as multiply-add chains.
 
-    Along several axes rhs still moves by one step from each k to the next. K elements are cut into
+    Along several axes rhs still moves by one step from each k to the next, unless it is folded:
+    then there are two axes, along the last one, of `fold` places, neighbours lie together, and all
+    else moves rhs by multiples of `fold`. K elements are cut into
     n = ceil(K / 512) chunks of ceil(ceil(K / n) / 8) * 8; in each a chain acc = fma(lhs, rhs, acc)
     runs from +0.0 in increasing order; the chunks' results are added in order. K = 0 gives 0.
     An element of lhs is +0.0, and is not read, where an index is not `within` its bounds.
@@ -283,6 +285,17 @@ class Contract:
     lhs: Load
     rhs: Load
     within: tuple[Within, ...] = ()
+
+    @property
+    def fold(self) -> int:
+        """How many k's lie together in rhs where it is folded, else 1."""
+        if len(self.axes) != 2:
+            return 1
+        outer, inner = (self.rhs.index.coefficient(axis.name) for axis in self.axes)
+        fold = self.axes[1].extent
+        if not (isinstance(outer, int) and isinstance(inner, int) and isinstance(fold, int)):
+            return 1
+        return fold if outer != inner * fold else 1
 
 
 @dataclass(frozen=True, slots=True)

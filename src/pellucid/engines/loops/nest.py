@@ -25,6 +25,7 @@ from pellucid.engines.loops.ir import (
     Extent,
     Kernel,
     Let,
+    Load,
     Loop,
     Quotient,
     Reduce,
@@ -65,8 +66,29 @@ def nest(
         # Axes that a reduction's rows lie along come inside: it is computed once for each row.
         rows = placer.rows(axes)
         axes = (*order(rows), *(axis for axis in axes if axis not in rows))
+        axes = _along_what_is_read(axes, lines)
     body = placer.place(axes)
     return Kernel(name, (), draft.buffers, body)
+
+
+def _along_what_is_read(axes: tuple[Axis, ...], lines: tuple[Line, ...]) -> tuple[Axis, ...]:
+    """Loops where a matrix is turned: lines of what is read inside, vectors of what is written.
+
+    A vector then reads a number of each of its lines, and the next one their neighbours, while
+    these are in the nearest cache.
+    """
+    if len(axes) < 2 or not all(isinstance(line, Let | Store) for line in lines):
+        return axes
+    last = axes[-1]
+    loads = [s.value.index for s in lines if isinstance(s, Let) and isinstance(s.value, Load)]
+    stores = [line.index for line in lines if isinstance(line, Store)]
+    turned = [index for index in loads if index.coefficient(last.name) not in (0, 1)]
+    if not turned or any(index.coefficient(last.name) != 1 for index in stores):
+        return axes
+    for axis in axes[:-1]:
+        if all(index.coefficient(axis.name) == 1 for index in turned):
+            return (*(one for one in axes if one not in (axis, last)), last, axis)
+    return axes
 
 
 def _by_lhs(axes: tuple[Axis, ...], lines: tuple[Line, ...]) -> tuple[Axis, ...]:

@@ -58,13 +58,14 @@ class Roles:
 
     @property
     def k(self) -> Axis:
-        """The one axis of the contraction, or the last of them."""
+        """The one axis of the contraction, or the last of them: lhs moves along it from k to k."""
         return self.contract.axes[-1]
 
     @property
     def windowed(self) -> bool:
         """Whether lhs is found by tables, not by one step for m and one for k."""
-        return self.beside or len(self.rows) > 1 or len(self.contract.axes) > 1
+        several = len(self.contract.axes) > 1 and self.contract.fold == 1
+        return self.beside or len(self.rows) > 1 or several
 
 
 def has_contraction(kernel: Kernel) -> bool:
@@ -99,7 +100,8 @@ def orient(kernel: Kernel) -> tuple[Kernel, tuple[str, str]]:
 def sort_loops(kernel: Kernel, short: bool = True) -> Roles:
     """The roles of the loops of an oriented kernel.
 
-    Without `short` they are those of the kernel for any size: no line is known to be short.
+    Without `short` they are those of the kernel for any size: no line is known to be short. Two
+    axes of a folded contraction are as one.
     """
     contract = _contract(kernel)
     axes = [s.axis for s in nested(kernel.body) if isinstance(s, Loop)]
@@ -110,7 +112,8 @@ def sort_loops(kernel: Kernel, short: bool = True) -> Roles:
         mine = tuple(rows) or (Axis("m_one", 1),)
         batch = tuple(axis for axis in axes[:-1] if axis not in mine)
         return Roles(contract, batch, mine, axes[-1], beside=True)
-    several = len(contract.axes) > 1 or (short and _are_short(rows, contract))
+    folded = contract.fold > 1
+    several = not folded and (len(contract.axes) > 1 or (short and _are_short(rows, contract)))
     mine = tuple(rows if several else rows[-1:]) or (Axis("m_one", 1),)
     n = columns[-1] if columns else Axis("n_one", 1)
     return Roles(contract, tuple(axis for axis in axes if axis not in (*mine, n)), mine, n)

@@ -67,8 +67,9 @@ class Writer:
         pieces: Pieces,
         whole: tuple[int, ...] | None = None,
         phase: Phase | None = None,
+        fold: int = 1,
     ) -> None:
-        self.rules, self.graph, self.phase = rules, graph, phase
+        self.rules, self.graph, self.phase, self.fold = rules, graph, phase, fold
         self.inputs = {value: f"x{number}" for number, value in enumerate(graph.inputs)}
         given = strides or tuple(row_major(sizes_of(value)) for value in graph.inputs)
         self.strides = dict(zip(graph.inputs, given, strict=True))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pellucid.core.dtype import DType
 from pellucid.core.error import DeviceError
 from pellucid.engines.base import (
     ALIGNMENT,
@@ -23,6 +24,7 @@ from pellucid.engines.base import (
 from pellucid.ir.graph import Graph
 from pellucid.ops.control import evaluate
 from pellucid.ops.define import Op
+from pellucid.passes.keep_operands import Form, as_it_lies
 from pellucid.passes.pipeline import optimize
 
 
@@ -96,6 +98,10 @@ class ReferenceEngine:
     def allocator(self, nbytes: int) -> Callable[[], Storage]:
         """As `allocate`, for one size."""
         return partial(self.allocate, nbytes)
+
+    def operand_form(self, dtype: DType) -> Form:
+        """NumPy takes operands as they lie."""
+        return as_it_lies(dtype)
 
     def launcher(
         self, op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...]
