@@ -293,26 +293,29 @@ def test_an_interrupt_during_a_step_leaves_whole_steps():
     step()
     step()
     before = signal.getsignal(signal.SIGINT)
-    interrupted = 0
+    interrupted, ready = 0, threading.Event()
 
     def poke() -> None:
+        # Never two at once: the next one is sent when the last one was caught.
         for _ in range(20):
+            if not ready.wait(timeout=60):
+                return
+            ready.clear()
             time.sleep(0.003)
             os.kill(os.getpid(), signal.SIGINT)
 
+    thread = threading.Thread(target=poke)
+    thread.start()
     try:
-        thread = threading.Thread(target=poke)
-        thread.start()
         while thread.is_alive():
             try:
-                for _ in range(20):
+                ready.set()
+                while thread.is_alive():
                     step()
             except KeyboardInterrupt:
                 interrupted += 1
-        thread.join()
-    except KeyboardInterrupt:
-        interrupted += 1
     finally:
+        thread.join()
         signal.signal(signal.SIGINT, before)
     assert interrupted
     assert_same_bits(left.numpy(), right.numpy())
