@@ -45,15 +45,16 @@ TINY = (Sizes(1, 32, classes=4, thin=16),)
 
 
 def cases(tiny: bool) -> tuple[Case, ...]:
-    """One picture, and sixteen."""
-    return tuple(case_of(s) for s in (TINY if tiny else FULL))
+    """One picture, and sixteen; each also where pellucid may round otherwise."""
+    return tuple(case_of(s, fast) for fast in (False, True) for s in (TINY if tiny else FULL))
 
 
-def case_of(s: Sizes) -> Case:
+def case_of(s: Sizes, fast: bool) -> Case:
+    how = ", fast=True" * fast
     return Case(
-        f"resnet18 batch {s.batch}",
-        f"ResNet-18 inference, {s.batch} of {s.side} x {s.side}",
-        lambda given: in_pellucid(s),
+        f"resnet18 batch {s.batch}{how}",
+        f"ResNet-18 inference, {s.batch} of {s.side} x {s.side}{how}",
+        lambda given: in_pellucid(s, fast),
         {
             "torch eager": lambda: in_torch(s),
             "torch channels_last": lambda: in_torch(s, channels_last=True),
@@ -62,7 +63,7 @@ def case_of(s: Sizes) -> Case:
             "onnxruntime": lambda: onnx_forward(*torch_problem(s)),
         },
         tolerance=1e-3,
-        model=True,
+        model=not fast,
     )
 
 
@@ -157,11 +158,11 @@ def give(model: ResNet18, weights: Weights, s: Sizes) -> None:
         cell.assign(weights[path])
 
 
-def in_pellucid(s: Sizes) -> Work:
+def in_pellucid(s: Sizes, fast: bool = False) -> Work:
     weights, x = problem(s)
     model = ResNet18(s).eval()
     give(model, weights, s)
-    return Work(pe.jit(model), (pe.asarray(x),))
+    return Work(pe.jit(model, fast=fast), (pe.asarray(x),))
 
 
 # The peers.
