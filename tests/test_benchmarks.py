@@ -14,6 +14,7 @@ import pytest
 import pellucid as pe
 from benchmarks.__main__ import cases
 from benchmarks.case import Case, Work, arrays_of, check_equal, largest_difference, make_all
+from benchmarks.peers import library_of
 from tests.pages import ROOT
 
 COMPARED = {
@@ -104,7 +105,10 @@ def test_peers_do_the_same_work(name: str):
     pytest.importorskip("jax")
     case = COMPARED[name]
     # What torch.compile makes of it is checked whenever it is timed.
-    peers = {who: make for who, make in case.peers.items() if who != "torch.compile"}
+    peers = {n: make for n, make in case.peers.items() if not n.startswith("torch.compile")}
     made, _ = make_all({"pellucid": lambda: case.pellucid(True), **peers})
-    assert {"torch eager", "jax.jit"} <= made.keys()
+    # Others may be missing here; these are installed, and a case has one of them at least.
+    installed = {who for who in peers if library_of(who) in ("torch", "jax")}
+    assert installed or "pellucid, weights given" in peers
+    assert installed <= made.keys()
     assert check_equal(case, made) <= case.tolerance

@@ -76,3 +76,11 @@ def test_joined_dtypes_meet():
 def test_what_does_not_fit_is_refused(wrong: Callable[[pe.Tensor], Any], message: str):
     with pytest.raises(pe.OpShapeError, match=message):
         wrong(pe.asarray(X))
+
+
+@pytest.mark.parametrize("count", [511, 512, 513, 1500])
+def test_any_number_of_arrays_are_joined(count: int):
+    single = [pe.asarray(np.full(2, number, np.float32)) for number in range(count)]
+    wanted = np.repeat(np.arange(count, dtype=np.float32), 2)
+    assert np.array_equal(np.asarray(pe.concat(single)), wanted)
+    assert np.array_equal(np.asarray(pe.stack(single)), wanted.reshape(count, 2))

@@ -119,7 +119,13 @@ class Pool:
 
     def run_on(self, steps: Steps, *bases: int) -> None:
         """As `run`, on the memory at these addresses."""
-        failed = steps.on_addresses(self._context(self.threads).address, *bases)
+        context = self._context(self.threads).address
+        if len(bases) <= native.MAX_ARGUMENTS:
+            failed = steps.on_addresses(context, *bases)
+        else:
+            # More than are unpacked on the stack, as where many tensors are joined.
+            table = array("q", bases)
+            failed = steps.on_table(context, table.buffer_info()[0])
         if failed:
             raise _no_scratch(failed, steps)
 
