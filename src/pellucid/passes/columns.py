@@ -11,6 +11,7 @@ adds up the chunks. What was written, or read a second time, for the sums alone 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 from typing import Final
 
@@ -90,13 +91,24 @@ def _count(value: Value) -> int:
     return prod(static_shape(value.shape, "a kernel of columns"))
 
 
-def halves(body: Graph) -> tuple[set[Node], set[Node]]:
-    """The nodes of a kernel of columns that go along the rows, and those after the sums."""
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """The nodes of a kernel of columns that go along its `rows`, those `after` the sums, and the
+    outputs that these make.
+    """
+
+    rows: set[Node]
+    after: set[Node]
+    results: set[Value]
+
+
+def halves(body: Graph) -> Halves:
+    """What of a kernel of columns goes along the rows, and what comes after the sums."""
     sums = {node for node in body.nodes if span_of(node) is not None}
-    after = after_sums(body)
-    rows = set(body.outputs) - after
+    results = after_sums(body)
+    rows = set(body.outputs) - results
     rows.update(node.operands[0] for node in sums)
-    return _made_for(body, rows, set()), _made_for(body, after, sums)
+    return Halves(_made_for(body, rows, set()), _made_for(body, results, sums), results)
 
 
 def _made_for(body: Graph, wanted: set[Value], given: set[Node]) -> set[Node]:

@@ -7,6 +7,7 @@ that reads them. An `Edge` is a use of a value seen through them.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field, replace
 
 from pellucid.core.shape import Shape, is_static
@@ -67,8 +68,9 @@ class Plan:
         self.edges: dict[Node, list[Edge]] = {}
         self.uses: dict[Value, list[Edge]] = {value: [] for value in graph.numbering}
         self.again: set[Node] = set()
-        # How far those groups reach that begin at a position or before it.
-        self._extent = list(range(len(graph.nodes)))
+        # Where groups of several nodes begin, and how far those before the next one reach.
+        self._firsts: list[int] = []
+        self._lasts: list[int] = []
         for node in graph.nodes:
             if is_copyable(node) and node not in self.needed:
                 continue
@@ -157,8 +159,8 @@ class Plan:
         """Whether a path leads from `start` to `end` through another group."""
         # Uses lead forward, and only a group that reaches over a position leads back before it.
         last = self.position[end.nodes[-1]]
-        while self._extent[last] > last:
-            last = self._extent[last]
+        while (reach := self._reach(last)) > last:
+            last = reach
         waiting = [reader for reader in self.readers[start] if reader is not end]
         seen = set(waiting)
         while waiting:
@@ -172,10 +174,16 @@ class Plan:
 
     def _extend(self, first: int, last: int) -> None:
         """Note that there is a group from the one position to the other."""
-        for position in range(first, last):
-            if self._extent[position] >= last:
-                break
-            self._extent[position] = last
+        if self._reach(first) >= last:
+            return
+        start = bisect_left(self._firsts, first)
+        end = bisect_right(self._lasts, last, start)
+        self._firsts[start:end], self._lasts[start:end] = [first], [last]
+
+    def _reach(self, position: int) -> int:
+        """The last position of the groups that begin there or before, at least that position."""
+        before = bisect_right(self._firsts, position)
+        return max(position, self._lasts[before - 1]) if before else position
 
     def _goes_over_its_own(self, nodes: list[Node]) -> bool:
         """Whether a window goes over what one of these nodes makes."""

@@ -21,7 +21,7 @@ from pellucid.core.source import Source
 from pellucid.ir.graph import Graph, Node, Type, Value
 from pellucid.ir.record import add_stage
 from pellucid.ops.define import lookup
-from pellucid.passes.columns import after_sums, halves
+from pellucid.passes.columns import Halves, halves
 from pellucid.passes.packing import Block, fullest_node, pack
 from pellucid.passes.views import View, find_parts, find_views, value_bytes
 
@@ -151,6 +151,7 @@ class _Planner:
     donors: dict[int, Value] = field(default_factory=dict[int, Value])
     outputs: set[Value] = field(default_factory=set[Value])
     wholes: set[Value] = field(default_factory=set[Value])
+    halves: dict[Node, Halves] = field(default_factory=dict[Node, Halves])
 
     def run(self) -> MemoryPlan:
         graph = self.graph
@@ -212,7 +213,9 @@ class _Planner:
     def _in_place(self, node: Node, operand: Value, result: Value) -> bool:
         """Whether a result may lie where an operand lies, which no other operand shares."""
         shared = [one for one in node.operands if self._root(one) is self._root(operand)]
-        return all(one is operand for one in shared) and reads_in_place(node, operand, result)
+        if not all(one is operand for one in shared):
+            return False
+        return reads_in_place(node, operand, result, self.halves)
 
     def _direct_outputs(self, last: dict[Value, int]) -> tuple[int, ...]:
         """The outputs that are written by the node that makes them."""
@@ -315,12 +318,14 @@ def _source_of(value: Value) -> Source | None:
     return _source_of(body.outputs[value.index]) or node.source
 
 
-def reads_in_place(node: Node, operand: Value, result: Value) -> bool:
+def reads_in_place(
+    node: Node, operand: Value, result: Value, known: dict[Node, Halves] | None = None
+) -> bool:
     """Whether a kernel reads an operand only at the place at which it writes a result.
 
     Then both may have one memory. Elementwise ops read in place, and so does what they feed as long
     as nothing moves, reduces or contracts it. A kernel of rows has read and reduced all of a row
-    before it writes there.
+    before it writes there. `known` are kernels of columns that were looked at.
     """
     if operand.shape != result.shape or operand.dtype.bytes != result.dtype.bytes:
         return False
@@ -333,7 +338,8 @@ def reads_in_place(node: Node, operand: Value, result: Value) -> bool:
         return lookup(node.op.name).kind == "elementwise"
     body: Graph = node.attr("body")
     moving = {v for v, o in zip(body.inputs, node.operands, strict=True) if o is operand}
-    nodes = _beside(node, moving, body.outputs[result.index])
+    known = {} if known is None else known
+    nodes = _beside(node, moving, body.outputs[result.index], known)
     if nodes is None or any(value in body.inputs for value in body.outputs):
         return False
     along_rows = node.attr("kind") in ("rows", "columns")
@@ -348,16 +354,20 @@ def reads_in_place(node: Node, operand: Value, result: Value) -> bool:
     return True
 
 
-def _beside(node: Node, moving: set[Value], result: Value) -> set[Node] | None:
+def _beside(
+    node: Node, moving: set[Value], result: Value, known: dict[Node, Halves]
+) -> set[Node] | None:
     """The nodes that run with the one that makes a result; None if later ones read what moves."""
     body: Graph = node.attr("body")
     if node.attr("kind") != "columns":
         return set(body.nodes)
-    first, second = halves(body)
-    if result in after_sums(body):
-        return second
-    read = {value for later in second for value in later.operands}
-    return None if read & moving else first
+    if node not in known:
+        known[node] = halves(body)
+    found = known[node]
+    if result in found.results:
+        return found.after
+    read = {value for later in found.after for value in later.operands}
+    return None if read & moving else found.rows
 
 
 def _at(block: Block | None, place: Place) -> Place:
