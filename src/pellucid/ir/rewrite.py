@@ -63,6 +63,16 @@ def copy_node(builder: Builder, node: Node, operands: Sequence[Value]) -> tuple[
     return builder.add(node.op, operands, dict(node.attrs))
 
 
+def made_of(builder: Builder, value: Value, env: dict[Value, Value]) -> Value:
+    """A value copied with all that it is made of, down to what `env` has; that grows by it."""
+    node = value.node
+    if node is None or value in env:
+        return env[value]
+    operands = [made_of(builder, operand, env) for operand in node.operands]
+    (env[value],) = builder.add(node.op, operands, dict(node.attrs))
+    return env[value]
+
+
 def prune(graph: Graph) -> Graph:
     """The graph without the nodes that no output needs; its inputs stay.
 

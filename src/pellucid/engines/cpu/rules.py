@@ -52,8 +52,9 @@ from pellucid.engines.loops.roles import has_contraction, orient
 from pellucid.engines.loops.schedule import TASKS_PER_THREAD, arrange, schedule, share_out
 from pellucid.engines.loops.space import row_major
 from pellucid.engines.loops.target import WRITTEN, Target, writes
-from pellucid.ir.build import Builder, building
+from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, Node, Value
+from pellucid.ir.rewrite import made_of
 from pellucid.ops.define import REGISTRY, lookup
 from pellucid.ops.movement import full, inverse, transpose
 from pellucid.ops.windows import Phase
@@ -268,7 +269,7 @@ def _gathering(graph: Graph, node: Node, phase: Phase) -> Graph:
     """The copy of the weights that a phase meets."""
     with building() as builder:
         env = {input: builder.input(input.type) for input in graph.inputs}
-        weights = _made(builder, node.operands[1], env)
+        weights = made_of(builder, node.operands[1], env)
         return builder.graph([gathered_weights(node, phase).view(weights)])
 
 
@@ -378,7 +379,7 @@ def _copy(graph: Graph, value: Value, stage: Stage, isa: Isa) -> Realisation:
     """The copy of one value that a stage makes."""
     with building() as builder:
         env = {input: builder.input(input.type) for input in graph.inputs}
-        copying = builder.graph([stage.copy(_made(builder, value, env))])
+        copying = builder.graph([stage.copy(made_of(builder, value, env))])
     if not stage.reversed:
         return _realised(copying, isa)
     source, axes = input_below(value, stage.reversed)
@@ -389,16 +390,6 @@ def _copy(graph: Graph, value: Value, stage: Stage, isa: Isa) -> Realisation:
     old, further = Argument("operand", number), start * source.dtype.bytes
     new = replace(old, offset=further)
     return replace(made, calls=tuple(_with(call, old, new) for call in made.calls))
-
-
-def _made(builder: Builder, value: Value, env: dict[Value, Value]) -> Value:
-    """A value with all that it is made of, in an open builder."""
-    node = value.node
-    if node is None or value in env:
-        return env[value]
-    operands = [_made(builder, operand, env) for operand in node.operands]
-    (env[value],) = builder.add(node.op, operands, dict(node.attrs))
-    return env[value]
 
 
 def _reading(graph: Graph, contraction: Node, stage: Stage) -> Graph:

@@ -30,8 +30,9 @@ from pellucid.engines.loops.ir import (
 )
 from pellucid.engines.loops.space import plus, times
 from pellucid.engines.loops.writer import Writer
-from pellucid.ir.build import Builder, building
-from pellucid.ir.graph import Graph, Node, Value
+from pellucid.ir.build import building
+from pellucid.ir.graph import Graph, Node
+from pellucid.ir.rewrite import made_of
 from pellucid.ops.elementwise import cast
 from pellucid.ops.movement import reshape
 from pellucid.passes.columns import after_sums, span_of
@@ -102,7 +103,7 @@ def graph_of_sums(graph: Graph, columns: Columns) -> Graph:
             (total,) = builder.add(node.op, [chunks], {"axes": (0,)})
             total = reshape(total, shape=result.shape)
             env[result] = total if dtype is result.dtype else cast(total, dtype=result.dtype)
-        return builder.graph([_made(builder, graph.outputs[n], env) for n in columns.after])
+        return builder.graph([made_of(builder, graph.outputs[n], env) for n in columns.after])
 
 
 def in_one_chain(kernel: Kernel, columns: Columns) -> Kernel:
@@ -153,12 +154,3 @@ def _with_outputs(writer: Writer, columns: Columns) -> Draft:
     made = [Buffer(f"y{n}", outputs[n].dtype, "write") for n in columns.before]
     sums = [Buffer(f"p{n}", dtype, "write") for n, dtype in enumerate(columns.dtypes)]
     return replace(found, buffers=(*found.buffers, *made, *sums))
-
-
-def _made(builder: Builder, value: Value, env: dict[Value, Value]) -> Value:
-    """A value with all that it is made of, in an open builder."""
-    if value not in env:
-        assert value.node is not None, "an input is known"
-        operands = [_made(builder, operand, env) for operand in value.node.operands]
-        (env[value],) = builder.add(value.node.op, operands, dict(value.node.attrs))
-    return env[value]
