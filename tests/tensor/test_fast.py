@@ -48,6 +48,12 @@ def test_with_fast_rounding_changes_and_is_accounted_for() -> None:
     assert (rewrite.name, rewrite.times) == ("divide_by_numbers", 2)
 
 
+@pytest.mark.parametrize("fast", ["yes", 1, None])
+def test_fast_is_true_or_false(fast: Any) -> None:
+    with pytest.raises(pe.ConfigError, match=r"jit: expected fast=True or fast=False, got fast="):
+        pe.jit(thirds, fast=fast)
+
+
 def test_it_is_a_decorator_with_and_without_options() -> None:
     @pe.jit(fast=True)
     def third(x: pe.Tensor) -> pe.Tensor:

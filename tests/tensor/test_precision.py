@@ -64,10 +64,11 @@ def test_it_decorates_a_function() -> None:
 @pytest.mark.parametrize("name", ["bf17", "float16", "float64", None, 16])
 def test_an_unknown_name_is_an_error_where_it_is_given(name: Any) -> None:
     with (
-        pytest.raises(OpTypeError, match="precision: expected 'bf16' or 'float32', got"),
+        pytest.raises(OpTypeError, match="precision: expected 'bf16' or 'float32', got") as told,
         pe.precision(name),
     ):
         pass
+    assert "at test_precision.py:" in str(told.value)
     if name is not None:
         with pytest.raises(OpTypeError, match="precision: expected"):
             pe.jit(lambda x: x, precision=name)

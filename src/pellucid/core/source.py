@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import linecache
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-_HERE = str(Path(__file__).resolve().parent.parent) + os.sep
+# The package, and what stands between a `with` of the user's and its scopes.
+_PASSED = (str(Path(__file__).resolve().parent.parent) + os.sep, contextlib.__file__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ def user_source() -> Source | None:
     frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     while frame is not None:
         file = frame.f_code.co_filename
-        if not file.startswith(_HERE):
+        if not file.startswith(_PASSED):
             return Source(file, frame.f_lineno)
         frame = frame.f_back
     return None

@@ -24,7 +24,7 @@ from typing import Any, cast
 
 from pellucid.core import tree
 from pellucid.core.dtype import as_dtype
-from pellucid.core.error import TraceError
+from pellucid.core.error import ConfigError, TraceError
 from pellucid.core.forking import Turn, held_across_forks
 from pellucid.core.source import at_line, user_source
 from pellucid.engines.base import layout
@@ -77,6 +77,9 @@ class Jit:
         fast: bool = False,
         precision: Any = None,
     ) -> None:
+        if not isinstance(fast, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            where = at_line(user_source())
+            raise ConfigError(f"jit: expected fast=True or fast=False, got fast={fast!r}{where}")
         functools.update_wrapper(self, function)
         self.name: str = getattr(function, "__name__", type(function).__name__)
         self.function = function
