@@ -13,6 +13,7 @@ import pytest
 
 import pellucid as pe
 from benchmarks.__main__ import cases
+from benchmarks.bits import differing
 from benchmarks.case import Case, Work, arrays_of, check_equal, largest_difference, make_all
 from benchmarks.peers import library_of
 from tests.pages import ROOT
@@ -96,6 +97,17 @@ def test_a_report_has_times_traffic_and_limits(tmp_path: Path):
     assert {"pellucid", "numpy"} == found["times"].keys()
     assert found["traffic"]["moved_bytes"] >= found["traffic"]["fewest_bytes"] > 0
     assert min(one["limits"].values()) > 0
+
+
+@pytest.mark.slow
+def test_bits_are_those_of_one_thread_busy_or_quiet_cold_or_cached():
+    done = run("bits", "--tiny", "--case", "mlp_step", "rows")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(", 0 differ") == 6
+
+
+def test_bits_that_differ_are_found():
+    assert differing({"a": "1", "b": "2"}, {"a": "1", "b": "3"}) == ["b"]
 
 
 @pytest.mark.peer

@@ -8,10 +8,10 @@ for steady inputs %w and %v: those that seldom change from call to call, such as
 while it answers. What `steady` gives is computed when one of them changed, and kept. The results
 of both together are those of the graph, bit for bit.
 
-A value is worth keeping if it is no larger than the steady inputs that it comes from, so keeping
-never more than doubles what a model holds. Movement alone is not, for kernels read through it, but
-where it lays out an operand of products as the engine takes it (see `keep_operands`). Nor is a
-single number, which costs nothing to make again where it is needed.
+A value is worth keeping if it is no larger than the steady inputs that it comes from: each use of
+a weight adds at most its size to what a model holds. Movement alone is not, for kernels read through
+it, but where it lays out an operand of products as the engine takes it (see `keep_operands`). Nor is
+a single number, which costs nothing to make again where it is needed.
 """
 
 from __future__ import annotations
