@@ -96,7 +96,7 @@ class Operands:
             return Columns(n, source, plan.rhs.second, count)
         if plan.tiling.pack_rhs:
             return Columns(n, self._packed(part, panel, source, count), columns, count)
-        if plan.tiling.beside or divides(columns, plan.spec.n):
+        if plan.tiling.beside or plan.tiling.streamed or divides(columns, plan.spec.n):
             return Columns(n, source, plan.rhs.first, count)
         whole = f.icmp("sge", value(count), columns)
         with f.when(f.not_(whole), name="edge"):
@@ -166,7 +166,8 @@ class Operands:
             strides = static(spec.lhs.first), static(spec.lhs.second)
             self._define_packing(module, "lhs", *strides, False, lhs_width(tiling))
         whole = divides(tiling.columns, spec.n)
-        if tiling.pack_rhs or not (whole or tiling.turned or tiling.beside):
+        lies = whole or tiling.turned or tiling.streamed or tiling.beside
+        if tiling.pack_rhs or not lies:
             strides = static(spec.rhs.second), static(spec.rhs.first)
             self._define_packing(module, "rhs", *strides, whole, tiling.columns)
 
