@@ -24,6 +24,7 @@ from pellucid.engines.llvm.types import (
     F32,
     F64,
     I1,
+    I8,
     I16,
     I32,
     I64,
@@ -189,7 +190,8 @@ class Tile:
     `offset`: the sums begin at the row of rhs that follows the last, or, where the tile `raises`
     bytes of rhs by 128 as it reads them, at the numbers of lhs that do so. `unsigned`: bytes of rhs
     then are, and those of lhs are not. While k is at work, rhs is fetched for the k that lies
-    `ahead` by so many, if by any.
+    `ahead` by so many, if by any. It `fetches` the k-th of lines that begin `apart` bytes from each
+    other, from `later` on.
     """
 
     scalar: Type
@@ -202,6 +204,7 @@ class Tile:
     fold: int = 1
     offset: bool = False
     ahead: int = 0
+    fetches: bool = False
     raises: bool = False
     unsigned: bool = False
 
@@ -217,15 +220,19 @@ def define_tile(module: Module, name: str, tile: Tile) -> None:
     `totals` (rows x columns, dense) becomes the chunk's sums where `first`, else grows by them;
     `step` is the stride of rhs between k's; its columns are neighbours. `count` rows exist.
     """
-    f = tile_function(module, name)
+    f = tile_function(module, name, tile.fetches)
     finish_tile(f, tile, _chain(f, tile))
 
 
-def tile_function(module: Module, name: str) -> Function:
-    """The function of a tile, with the parameters that `define_tile` tells of."""
+def tile_function(module: Module, name: str, fetches: bool = False) -> Function:
+    """The function of a tile, with the parameters that `define_tile` tells of.
+
+    One that `fetches` is told of what as well: `later` and `apart`.
+    """
     pointers = [("lhs", PTR), ("rhs", PTR), ("totals", PTR)]
     numbers = [("count", I64), ("row", I64), ("along", I64), ("step", I64)]
     signature = [*pointers, ("depth", I64), ("first", I1), *numbers]
+    signature += [("later", PTR), ("apart", I64)] * fetches
     return module.function(name, VOID, signature, internal=True)
 
 
@@ -245,7 +252,7 @@ def finish_tile(f: Function, tile: Tile, sums: tuple[Value, ...]) -> None:
 
 def _chain(f: Function, tile: Tile) -> tuple[Value, ...]:
     # acc[r][v] = lhs[r, k] * rhs[k, v] + acc[r][v], k by k, from zero.
-    lhs, rhs, _, depth, _, count, row_stride, along_stride, step = f.parameters
+    lhs, rhs, _, depth, _, count, row_stride, along_stride, step, *fetched = f.parameters
     vector = tile.scalar.with_lanes(tile.lanes)
     row = row_stride if tile.row is None else tile.row
     along = along_stride if tile.along is None else tile.along
@@ -267,6 +274,9 @@ def _chain(f: Function, tile: Tile) -> tuple[Value, ...]:
         columns = [f.load(vector, at) for at in across]
         if tile.raises:
             columns = [f.xor(column, BYTES_OF_128) for column in columns]
+        if tile.fetches:
+            later, apart = fetched
+            f.prefetch(f.gep(later, f.mul(k.index, apart, nsw=True), I8), locality=2)
         if tile.ahead:
             later = f.gep(rhs, f.mul(f.add(k.index, tile.ahead), step, nsw=True), tile.scalar)
             for v in range(tile.vectors):

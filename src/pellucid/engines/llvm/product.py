@@ -245,6 +245,9 @@ class _Kernel:
         count = columns.count if one_row else plan.own_rows(tile)[1]
         numbers = [value(number) for number in (count, row, along, columns.step)]
         depth = value(parts(f, part.depth, self.tiling.fold))
+        if self.tiling.fetched:
+            later, apart = self.operands.next_packed(part, panel, tile)
+            numbers += [later, value(apart)]
         operands = (lhs, columns.at, totals, depth, first, *numbers)
         f.call(self._tile_name, VOID, operands)
 
@@ -285,6 +288,7 @@ class _Kernel:
         )
         tile = Tile(self.plan.scalar, *shape, row, along, not tiling.even)
         tile = replace(tile, fold=tiling.fold, offset=tiling.offset, ahead=tiling.ahead)
+        tile = replace(tile, fetches=tiling.fetched)
         if tiling.streamed:
             define_streamed_tile(module, self._tile_name, tile)
             return

@@ -5,6 +5,7 @@ By the extents where they are known, else what suits most. Nothing here touches 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from math import gcd
 
@@ -26,6 +27,7 @@ from pellucid.engines.llvm.one_row import TOGETHER
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.llvm.tiling import (
     CHUNK,
+    LINE,
     ProductSpec,
     Size,
     Tiling,
@@ -43,7 +45,8 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
     """
     chosen = _in_tiles if _suits_amx(spec, isa) else _chosen
     tiling = chosen(spec, isa, block, group)
-    return replace(tiling, slab=_slab(spec, tiling))
+    tiling = replace(tiling, slab=_slab(spec, tiling))
+    return replace(tiling, fetched=_fetches_packed(spec, tiling))
 
 
 def _suits_amx(spec: ProductSpec, isa: Isa) -> bool:
@@ -63,7 +66,7 @@ def _in_tiles(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
     batch, m, n, k = extents_of(spec)
     # Where they lie, rows of lhs have to end with whole tiles.
     whole = k % TILE_BYTES == 0 and chunk_length(k, tiling.chain) % TILE_BYTES == 0
-    rows = _even_rows(spec, m, tiling.rows)
+    rows = _even(m, max(-(-m // tiling.rows), 1))
     tiling = replace(tiling, rows=rows, pack_lhs=not whole, even=True, block=1, group=1)
     made = cut(spec.dtype, tiling, batch, m, n, k)
     return replace(tiling, block=made.block, group=made.group)
@@ -208,18 +211,29 @@ def _rows_held(step: int) -> int:
 def _even_rows(spec: ProductSpec, m: int, tallest: int) -> int:
     """The height of tiles that are as even as can be; through tables, one that divides a line.
 
-    128 rows are 18 tiles of 6 and 4 of 5, not 21 and one of 2. Where no height divides a line, rows
-    too many are weighed against a row's worth that each tile costs: 49 are 5 of 10, not 4 of 13.
+    128 rows are 18 tiles of 6 and 4 of 5, not 21 and one of 2. Rows too many, which are computed
+    twice, are weighed against a row's worth that each tile costs: 256 are 20 tiles of 13, not 19 of
+    14; 49 through tables are 5 of 10, not 4 of 13.
     """
     if spec.tables is None:
-        return -(-m // -(-m // tallest)) if m else tallest
+        fewest = max(-(-m // tallest), 1)
+        return _least_rows(m, (_even(m, tiles) for tiles in (fewest, fewest + 1)))
     line = spec.tables.rows[-1] if spec.tables.rows else 0
     if isinstance(line, int) and line:
         for rows in range(min(tallest, line), -(-6 * tallest // 7) - 1, -1):
             if line % rows == 0:
                 return rows
     tallest = min(tallest, max(m, 1))
-    heights = range(-(-5 * tallest // 7), tallest + 1)
+    return _least_rows(m, range(-(-5 * tallest // 7), tallest + 1))
+
+
+def _even(m: int, tiles: int) -> int:
+    """The height of so many tiles."""
+    return max(-(-m // tiles), 1)
+
+
+def _least_rows(m: int, heights: Iterable[int]) -> int:
+    """The height of tiles by which the fewest rows are computed; the taller one of equals."""
     return min(heights, key=lambda rows: (-(-m // rows) * (rows + 1), -rows))
 
 
@@ -254,18 +268,20 @@ _SHORT_ROW = 2048
 """Bytes from one k of rhs to the next up to which its panels are read where they lie."""
 
 
+def _fetches_packed(spec: ProductSpec, tiling: Tiling) -> bool:
+    """Whether tiles fetch the panels of rhs that are packed next: short pieces of long rows."""
+    along = spec.rhs.second == 1 and spec.is_static and not (tiling.amx or tiling.tables)
+    return tiling.pack_rhs and along and not spec.folded and tiling.block != 1
+
+
 def _slab(spec: ProductSpec, tiling: Tiling) -> int:
     """How many panels of rhs have a cache line of each row together, where they are packed."""
     if tiling.streamed:
         return 0
     line = tiling.columns * spec.dtype.bytes
     plain = tiling.pack_rhs and not spec.folded
-    whole = plain and spec.rhs.second == 1 and line < _LINE and _LINE % line == 0
-    return _LINE // line if whole and tiling.fold > 1 else 1
-
-
-_LINE = 64
-"""Bytes of a cache line."""
+    whole = plain and spec.rhs.second == 1 and line < LINE and LINE % line == 0
+    return LINE // line if whole and tiling.fold > 1 else 1
 
 
 def _turns_rhs(spec: ProductSpec) -> bool:

@@ -29,6 +29,9 @@ KEPT = 1 << 16
 Where rows are packed for each span there may be more, for packing costs more than far totals.
 """
 
+LINE = 64
+"""Bytes of a cache line."""
+
 
 @dataclass(frozen=True, slots=True)
 class Param:
@@ -138,7 +141,8 @@ class Tiling:
     k's. `beside`: so are vectors of lhs and rhs, which are multiplied lane by lane.
     `fold`: an element of the packed panels holds so many k's (see `folded`). `chain`: a chunk of k
     is not longer. `ahead`: rhs, which few rows read once, is fetched so many k's ahead. `slab`: so
-    many panels of rhs are packed at once. `amx`: the register tile is a square of AMX's tiles.
+    many panels of rhs are packed at once. `fetched`: tiles fetch those that are packed next. `amx`:
+    the register tile is a square of AMX's tiles.
     """
 
     rows: int
@@ -158,6 +162,7 @@ class Tiling:
     slab: int = 1
     amx: bool = False
     streamed: bool = False
+    fetched: bool = False
 
     @property
     def offset(self) -> bool:
