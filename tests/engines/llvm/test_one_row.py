@@ -16,6 +16,8 @@ from pellucid.engines.llvm.target import AVX2, AVX512, Isa
 from pellucid.engines.llvm.text import Module
 from pellucid.engines.llvm.tile_choice import choose_tiling
 from pellucid.engines.llvm.tiling import ProductSpec, Strides, Tiling, static_cut
+from pellucid.ops.contract import dot_general
+from tests.engines.kernels import graph_of, run_graph
 from tests.engines.llvm.test_product import (
     FEW,
     HERE,
@@ -70,6 +72,20 @@ def test_a_row_alone_has_the_bits_of_a_row_among_others(layout: str, dtype: str,
     lhs, rhs = numbers((2, 550), dtype, 0), numbers((550, 301), dtype, 1)
     alone = multiply(lhs[1:], laid_out(rhs, layout), isa)
     same(alone, multiply(lhs, rhs, isa)[1:])
+
+
+@pytest.mark.parametrize("along", ["n", "k"])
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 600, 2501), (1, 1024, 700), (130, 1024, 100)])
+def test_any_number_of_threads_gives_the_chain(m: int, k: int, n: int, along: str) -> None:
+    lhs, rhs = random((m, k)), random((k, n), seed=1)
+    lies = rhs if along == "n" else np.ascontiguousarray(rhs.T)
+    pair = {"contract": ((1,), (0 if along == "n" else 1,)), "batch": ((), ())}
+    kinds = [(float32, lhs.shape), (float32, lies.shape)]
+    graph = graph_of(kinds, lambda x, y: dot_general(x, y, **pair))
+    expected = contract(lhs, rhs, HOST.fused)
+    for threads in (1, 2, 3):
+        (found,) = run_graph(graph, (lhs, lies), threads=threads)
+        same(found, expected)
 
 
 def test_batches_of_rows() -> None:
