@@ -100,24 +100,24 @@ def line_of(spec: ProductSpec) -> Line | None:
     met = [bound for bound in tables.bounds if bound.rows[-1]]
     if len(met) > 1 or any(any(bound.depths[window:]) for bound in tables.bounds):
         return None
-    along = window > 0 and _goes_along(tables, window - 1)
+    along = window > 0 and _goes_along(tables, window - 1, groups.step)
     places, apart = (sizes[window - 1], steps[window - 1]) if along else (1, 0)
     length, step = known(tables.rows)[-1], known(tables.row_strides)[-1]
     bound = met[0] if met else None
     return Line(length, step, places, apart, groups.step, sizes[: window - along], bound)
 
 
-def _goes_along(tables: Tables, axis: int) -> bool:
-    """Whether a window's last axis lies along the line and is not long."""
+def _goes_along(tables: Tables, axis: int, run: int) -> bool:
+    """Whether a window's last axis lies along the line, and is short enough to be written out."""
     step, apart = known(tables.row_strides)[-1], known(tables.depth_strides)[axis]
-    if apart == 0 or known(tables.depths)[axis] > MOST_PLACES:
+    if apart == 0 or known(tables.depths)[axis] * run > MOST_WRITTEN:
         return False
     # Where two places are one element, they have one position, also as bounds see it.
     return all(bound.rows[-1] * apart == bound.depths[axis] * step for bound in tables.bounds)
 
 
-MOST_PLACES = 8
-"""Places of a window along a line that are written out."""
+MOST_WRITTEN = 24
+"""k's along a line that are written out for each result of a tile: more take long to compile."""
 
 
 def _line_tiling(spec: ProductSpec, isa: Isa) -> Tiling | None:

@@ -24,8 +24,15 @@ from pellucid.engines.llvm.scratch import take_scratch
 from pellucid.engines.llvm.sizes import Number, add, greatest, least, mul, quotient, sub, value
 from pellucid.engines.llvm.tables import unravelled
 from pellucid.engines.llvm.text import Function
-from pellucid.engines.llvm.tiling import ProductSpec, Tiling, chunk_length, extents_of, sums_bytes
-from pellucid.engines.llvm.types import I64, Value, constant
+from pellucid.engines.llvm.tiling import (
+    ProductSpec,
+    Tiling,
+    chunk_length,
+    extents_of,
+    sums_bytes,
+    table_bytes,
+)
+from pellucid.engines.llvm.types import I8, I64, Value, constant
 
 
 def write_line_sums(f: Function, spec: ProductSpec, tiling: Tiling, epilogue: Epilogue) -> None:
@@ -58,9 +65,8 @@ class _Kernel:
         self.places = tiling.rows // line.run
         self.sums = tiling.rows * tiling.vectors
         self.width = 1 + len(self.tables.bounds)
-        self.table = f.alloca(I64, line.places * self.width)
-        bytes = constant(I64, sums_bytes(spec.dtype, tiling))
-        self.totals = take_scratch(f, self.lines.context, bytes)
+        self.table = take_scratch(f, self.lines.context, constant(I64, sums_bytes(spec, tiling)))
+        self.totals = f.gep(self.table, table_bytes(spec), I8)
 
     # The loops.
 

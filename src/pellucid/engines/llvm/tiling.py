@@ -234,7 +234,7 @@ def static_cut(spec: ProductSpec, tiling: Tiling) -> Cut:
     """The launch of a static product."""
     made = _launch(spec.dtype, tiling, *extents_of(spec))
     if tiling.in_lines:
-        return replace(made, scratch_bytes=sums_bytes(spec.dtype, tiling) if tiling.sums else 0)
+        return replace(made, scratch_bytes=sums_bytes(spec, tiling) if tiling.sums else 0)
     if spec.tables is None or not spec.tables.bounds:
         return made
     # Which places of each row exist, and a line of zeros.
@@ -243,11 +243,17 @@ def static_cut(spec: ProductSpec, tiling: Tiling) -> Cut:
     return replace(made, scratch_bytes=made.scratch_bytes + bits + zeros)
 
 
-def sums_bytes(dtype: DType, tiling: Tiling) -> int:
-    """The scratch memory of a task that sums along lines: the totals of its tiles."""
+def sums_bytes(spec: ProductSpec, tiling: Tiling) -> int:
+    """The scratch memory of a task that sums along lines: a table of its rows, and its totals."""
     tiles = _known(tiling.block) * _known(tiling.group)
     totals = tiles * tiling.rows * tiling.vectors * tiling.lanes
-    return -(-totals * accumulator_bits(dtype) // 512) * 64
+    return table_bytes(spec) + 64 * -(-totals * accumulator_bits(spec.dtype) // 512)
+
+
+def table_bytes(spec: ProductSpec) -> int:
+    """The first of it: a number for each row, and one for each of its bounds."""
+    assert spec.tables is not None, "lines are found by tables"
+    return 64 * -(-_known(spec.m) * (1 + len(spec.tables.bounds)) // 8)
 
 
 def run_of(spec: ProductSpec) -> int:
