@@ -13,8 +13,11 @@ from typing import cast
 from pellucid.core.dtype import DType
 from pellucid.core.machine import cache_bytes
 from pellucid.engines.llvm.elementwise import memory_type, register_type
+from pellucid.engines.llvm.line_choice import grouped_tiling
+from pellucid.engines.llvm.line_sums import write_line_sums
+from pellucid.engines.llvm.lines import write_lines
 from pellucid.engines.llvm.loop import emit
-from pellucid.engines.llvm.product import define_product
+from pellucid.engines.llvm.product import KERNEL, define_product
 from pellucid.engines.llvm.product_results import Place
 from pellucid.engines.llvm.scope import Scope, Vector
 from pellucid.engines.llvm.sizes import Number
@@ -25,6 +28,7 @@ from pellucid.engines.llvm.tile_choice import choose_tiling
 from pellucid.engines.llvm.tiling import (
     Bound,
     Cut,
+    Groups,
     Param,
     ProductSpec,
     Strides,
@@ -34,7 +38,7 @@ from pellucid.engines.llvm.tiling import (
     static_cut,
 )
 from pellucid.engines.llvm.tiling import Size as ProductSize
-from pellucid.engines.llvm.types import I64, Value
+from pellucid.engines.llvm.types import I64, VOID, Value
 from pellucid.engines.loops.ir import (
     Affine,
     Axis,
@@ -51,18 +55,27 @@ from pellucid.engines.loops.ir import (
     Within,
     nested,
 )
-from pellucid.engines.loops.roles import BLOCK, DEPTH, GROUP, ROWS, Roles, sort_loops
+from pellucid.engines.loops.roles import BLOCK, DEPTH, GROUP, ROWS, Roles, join_groups, sort_loops
 
 
 def plan_contraction(kernel: Kernel, isa: Isa) -> tuple[ProductSpec, Tiling]:
     """What product a kernel computes, and how it is cut: by its schedule, if it has one."""
+    _, spec, tiling = _planned(kernel, isa)
+    return spec, tiling
+
+
+def _planned(kernel: Kernel, isa: Isa) -> tuple[Roles, ProductSpec, Tiling]:
     roles = sort_loops(kernel)
-    spec = _spec(kernel, roles)
+    joined = join_groups(kernel, roles)
+    spec = _spec(kernel, joined)
+    if joined is not roles and grouped_tiling(spec, isa) is None:
+        joined, spec = roles, _spec(kernel, roles)
     if spec.is_static:
         tiling = choose_tiling(spec, isa)
-        return spec, _scheduled(tiling, kernel, roles) if kernel.schedule else tiling
+        tiling = _scheduled(tiling, kernel, joined) if kernel.schedule else tiling
+        return joined, spec, tiling
     block, group = (Param(kernel.parameters.index(name)) for name in (BLOCK, GROUP))
-    return spec, choose_tiling(spec, isa, block, group)
+    return roles, spec, choose_tiling(spec, isa, block, group)
 
 
 def contraction_cut(kernel: Kernel, isa: Isa) -> Cut:
@@ -111,11 +124,26 @@ def _scheduled(tiling: Tiling, kernel: Kernel, roles: Roles) -> Tiling:
 
 def define_contraction(module: Module, kernel: Kernel) -> None:
     """Add the function of a kernel with one contraction to a module."""
-    roles = sort_loops(kernel)
-    spec, tiling = plan_contraction(kernel, module.isa)
+    roles, spec, tiling = _planned(kernel, module.isa)
     epilogue = _Epilogue(kernel, roles, tiling.lanes, _is_far(spec))
+    if tiling.in_lines:
+        _define_lines(module, kernel.name, spec, tiling, epilogue)
+        return
     fetch = epilogue.fetch if spec.is_static and epilogue.asked else None
     define_product(module, kernel.name, spec, tiling, epilogue.emit, fetch)
+
+
+def _define_lines(
+    module: Module, name: str, spec: ProductSpec, tiling: Tiling, epilogue: _Epilogue
+) -> None:
+    # As tiles are, lines are laid out by hand.
+    module.as_written = True
+    f = module.function(name, VOID, KERNEL)
+    if tiling.sums:
+        write_line_sums(f, spec, tiling, epilogue.emit)
+    else:
+        write_lines(f, spec, tiling, epilogue.emit, epilogue.fetch_results)
+    f.ret()
 
 
 def _is_far(spec: ProductSpec) -> bool:
@@ -146,7 +174,13 @@ def _spec(kernel: Kernel, roles: Roles) -> ProductSpec:
     if folded:
         extents = *extents[:2], _total(kernel, DEPTH, contract.axes)
     lhs = strides(contract.lhs.index, m.name, k.name)
-    tables = None
+    tables, groups = None, None
+    if roles.group is not None:
+        columns, step = roles.n.extent, contract.lhs.index.coefficient(roles.group.name)
+        assert isinstance(columns, int), "groups are of known sizes"
+        assert isinstance(step, int), "groups are of known sizes"
+        groups = Groups(columns, step)
+        extents = extents[0], columns * cast(int, roles.group.extent), extents[2]
     if roles.windowed:
         step = contract.lhs.index.coefficient
         axes = (roles.rows, contract.axes)
@@ -164,7 +198,7 @@ def _spec(kernel: Kernel, roles: Roles) -> ProductSpec:
     out = Strides((0,) * len(batch), 0, 1)
     pointers = len(kernel.buffers)
     product = ProductSpec(dtype, batch, *extents, lhs, rhs, out, pointers, tables, roles.beside)
-    return replace(product, folded=folded)
+    return replace(product, folded=folded, groups=groups)
 
 
 def _bound(within: Within, roles: Roles) -> Bound:
@@ -220,6 +254,16 @@ class _Epilogue:
                 at = f.gep(scope.pointers[one.buffer], start, memory_type(dtype))
                 f.prefetch(at, write=isinstance(one, Store))
 
+    def fetch_results(self, f: Function, place: Place) -> None:
+        """Ask for where results will be written at a place, along memory."""
+        scope = self._scope(f, place)
+        for store in (s for s in _flat(self.kernel.body) if isinstance(s, Store)):
+            start, _, wild = scope.locate(store.index)
+            if not wild and store.index.coefficient(self.roles.n.name) == 1:
+                dtype = self.kernel.buffer(store.buffer).dtype
+                at = f.gep(scope.pointers[store.buffer], start, memory_type(dtype))
+                f.prefetch(at, locality=2)
+
     def emit(self, f: Function, sums: Value, place: Place) -> None:
         """Give the sums the contraction's name and emit what follows it."""
         roles, scope = self.roles, self._scope(f, place)
@@ -241,15 +285,20 @@ class _Epilogue:
         }
         pointers = dict(zip(names, place.pointers, strict=True))
         batch = dict(zip((axis.name for axis in roles.batch), place.batch, strict=True))
-        axes: dict[str, Number] = {**batch, **self._rows(f, sizes, place.m)}
+        axes: dict[str, Number] = {**batch, **self._rows(f, sizes, place)}
         axes[roles.n.name] = place.n
+        if roles.group is not None:
+            # Columns are counted through all groups, which each index goes on by.
+            axes[roles.group.name] = 0
         return Scope(f, self.kernel, pointers, sizes, vector, axes)
 
-    def _rows(self, f: Function, sizes: dict[str, Value], m: Value) -> dict[str, Number]:
+    def _rows(self, f: Function, sizes: dict[str, Value], place: Place) -> dict[str, Number]:
         """Where the loops over m stand at a row."""
         rows = self.roles.rows
+        if place.rows:
+            return {axis.name: at for axis, at in zip(rows, place.rows, strict=True)}
         extents = [sizes[a.extent] if isinstance(a.extent, str) else a.extent for a in rows]
-        places = unravelled(f, m, extents)
+        places = unravelled(f, place.m, extents)
         return dict(zip((axis.name for axis in rows), places, strict=True))
 
 

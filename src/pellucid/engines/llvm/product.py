@@ -45,6 +45,9 @@ from pellucid.engines.llvm.tiling import (
 )
 from pellucid.engines.llvm.types import I64, PTR, VOID, Value
 
+KERNEL = (("pointers", PTR), ("sizes", PTR), ("lo", I64), ("hi", I64), ("context", PTR))
+"""The parameters of a product's kernel."""
+
 
 def define_product(
     module: Module,
@@ -64,8 +67,7 @@ def define_product(
     """
     # Tiles are laid out by hand; LLVM would gather their loads in front and spill the sums.
     module.as_written = True
-    parameters = [("pointers", PTR), ("sizes", PTR), ("lo", I64), ("hi", I64), ("context", PTR)]
-    f = module.function(name, VOID, parameters)
+    f = module.function(name, VOID, KERNEL)
     kernel = _Kernel(f, spec, tiling, epilogue or storing(spec), fetch)
     if tiling.amx:
         begin_tiles(f, _amx_tile(spec, tiling))

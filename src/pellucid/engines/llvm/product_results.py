@@ -23,7 +23,8 @@ class Place:
     """Where a vector of finished results stands.
 
     Its lanes are the columns n, n + 1, ...; where `mask` is given, only those it allows exist.
-    `pointers` are the kernel's buffers in the order of the call, `sizes` its sizes.
+    `pointers` are the kernel's buffers in the order of the call, `sizes` its sizes. Where m is
+    several loops that are counted each, they stand at `rows`.
     """
 
     pointers: tuple[Value, ...]
@@ -32,6 +33,7 @@ class Place:
     m: Value
     n: Value
     mask: Value | None
+    rows: tuple[Value, ...] = ()
 
 
 Epilogue = Callable[[Function, Value, Place], None]
@@ -42,7 +44,7 @@ The sums come in the accumulator's type (`panels.accumulator`), not yet rounded 
 
 
 Fetch = Callable[[Function, Place], None]
-"""Asks memory for what the epilogue will read at a place."""
+"""Asks memory for what the epilogue will read, or write, at a place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from pellucid.core.dtype import (
 from pellucid.core.machine import cache_bytes, usable_cores
 from pellucid.engines.llvm.amx import TILE_BYTES, TILE_ROWS
 from pellucid.engines.llvm.folded import fold_of
+from pellucid.engines.llvm.line_choice import grouped_tiling
 from pellucid.engines.llvm.one_row import TOGETHER
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.llvm.tiling import (
@@ -73,6 +74,9 @@ def _in_tiles(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
 
 
 def _chosen(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
+    in_lines = grouped_tiling(spec, isa)
+    if in_lines is not None:
+        return in_lines
     if spec.beside:
         return _beside(spec, isa, block, group)
     lanes = isa.lanes(accumulator_bits(spec.dtype))
