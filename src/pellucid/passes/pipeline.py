@@ -21,6 +21,7 @@ from pellucid.passes.precision import with_casts
 from pellucid.passes.recognise_attention import recognise_attention, recognised
 from pellucid.passes.scored import LOW
 from pellucid.passes.simplify import simplify
+from pellucid.passes.spell import with_parts
 from pellucid.passes.winograd import winograd
 
 ROUNDS = 8
@@ -101,6 +102,7 @@ def clean(graph: Graph) -> Graph:
     graph = dce(graph)
     # Casts are what the laws, merging and fusing know; of a precision they know nothing.
     graph = with_casts(graph)
+    graph = with_parts(graph)
     for _ in range(ROUNDS):
         before = graph
         # Laws first: they bring constants together, which folding then computes.

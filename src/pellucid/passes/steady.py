@@ -9,9 +9,9 @@ while it answers. What `steady` gives is computed when one of them changed, and 
 of both together are those of the graph, bit for bit.
 
 A value is worth keeping if it is no larger than the steady inputs that it comes from: each use of
-a weight adds at most its size to what a model holds. Movement alone is not, for kernels read through
-it, but where it lays out an operand of products as the engine takes it (see `keep_operands`). Nor is
-a single number, which costs nothing to make again where it is needed.
+a weight adds at most its size to what a model holds. Movement alone is not, for kernels read
+through it, but where it lays out an operand of products as the engine takes it (see
+`keep_operands`). Nor is a single number, which costs nothing to make again where it is needed.
 """
 
 from __future__ import annotations
