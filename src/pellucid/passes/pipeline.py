@@ -8,8 +8,11 @@ it. After `optimize` no transform may follow: `stop_gradient` is gone and kernel
 
 from __future__ import annotations
 
-from pellucid.ir.graph import Graph
+from collections.abc import Collection
+
+from pellucid.ir.graph import Graph, Value
 from pellucid.ir.record import add_stage
+from pellucid.ir.rewrite import prune
 from pellucid.passes.cse import cse
 from pellucid.passes.dce import dce
 from pellucid.passes.divide_by_numbers import divide_by_numbers
@@ -22,7 +25,8 @@ from pellucid.passes.recognise_attention import recognise_attention, recognised
 from pellucid.passes.scored import LOW
 from pellucid.passes.simplify import simplify
 from pellucid.passes.spell import with_parts
-from pellucid.passes.winograd import winograd
+from pellucid.passes.steady import steady_values
+from pellucid.passes.winograd import keep_transformed, winograd
 
 ROUNDS = 8
 """Most graphs rest after two rounds; what still moves after this many is correct as it is."""
@@ -40,6 +44,7 @@ FAST: tuple[FastPass, ...] = (
         went("convolution"),
         "at most 2e-5 of the largest result of numbers like noise; a NaN or an infinity spreads "
         "over 4x4 results",
+        keep=keep_transformed,
     ),
     FastPass(divide_by_numbers, went("div"), "at most 1.5 units in the last place a quotient"),
 )
@@ -86,6 +91,23 @@ def hasten_early(graph: Graph) -> tuple[Graph, Values, tuple[Rewrite, ...]]:
             became = {old: values[new] for old, new in became.items()}
             graph = after
     return graph, became, _told(found)
+
+
+def hasten_kept(
+    graph: Graph, numbers: Collection[int]
+) -> tuple[Graph, frozenset[Value], tuple[Rewrite, ...]]:
+    """A program with other rounding where that makes something worth keeping of steady inputs.
+
+    `numbers` are theirs. Gives also what is to be kept, and what was rewritten.
+    """
+    kept, found = frozenset[Value](), list[Rewrite]()
+    is_steady = steady_values(graph, numbers).__contains__
+    for one in FAST:
+        if one.keep is not None:
+            after, more = one.keep(graph, is_steady)
+            found.append(Rewrite(one.name, one.count(graph, prune(after)), one.error))
+            graph, kept = after, kept | more
+    return graph, kept, _told(found)
 
 
 def _told(found: list[Rewrite]) -> tuple[Rewrite, ...]:
