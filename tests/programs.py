@@ -1,12 +1,14 @@
 """Which programs does the bit contract's test run, and how does another process run them too?
 
 python -m tests.programs graphs 0 1 2      ->  the digests of three random graphs, each way
+python -m tests.programs guarded 0 1 2     ->  the same, and the end of it if memory is left
 python -m tests.programs training          ->  the digest of a training run, eager and jitted
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import subprocess
@@ -135,7 +137,9 @@ def in_child(*arguments: object, **settings: str) -> dict[str, str]:
 
 def main(what: str, *seeds: str) -> None:
     """Print digests, and how many kernels were compiled, as JSON."""
-    if what == "graphs":
+    if what == "guarded":
+        importlib.import_module("tests.guarded")
+    if what in ("graphs", "guarded"):
         found = graph_digests(map(int, seeds))
     else:
         found = {"eager": training_digest(jitted=False), "jit": training_digest(jitted=True)}
