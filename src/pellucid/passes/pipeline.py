@@ -100,7 +100,8 @@ def hasten_kept(
 
     `numbers` are theirs. Gives also what is to be kept, and what was rewritten.
     """
-    kept, found = frozenset[Value](), list[Rewrite]()
+    # What nobody needs, such as the forward pass that a pass replaced, is not counted.
+    graph, kept, found = prune(graph), frozenset[Value](), list[Rewrite]()
     is_steady = steady_values(graph, numbers).__contains__
     for one in FAST:
         if one.keep is not None:

@@ -69,7 +69,8 @@ def split_steady(
 
 def steady_values(graph: Graph, numbers: Collection[int]) -> set[Value]:
     """The values that depend on the steady inputs `numbers` alone, these among them."""
-    return set(_Search(graph, {graph.inputs[number] for number in numbers}).sources)
+    search = _Search(graph, {graph.inputs[number] for number in numbers})
+    return {value for value, behind in search.sources.items() if behind}
 
 
 class _Search:
