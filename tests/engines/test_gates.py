@@ -167,6 +167,12 @@ def tolerance(case: Case, wanted: NDArray[Any]) -> NDArray[Any] | None:
         kept = dtype if dtype.bits >= 32 or case.op.name == "scatter" else float32
         inner = half_unit(kept) * terms(case) * size
         return inner + units(wanted) / 2 * (dtype.bits < 32)
+    if case.op.name == "spread":
+        # Each distance is off by what the mean is off, whose sum has as many terms.
+        (size,) = REGISTRY["sum"].evaluate(
+            np.square(case.operands[0].astype(np.float64)), axes=case.attrs["axes"]
+        )
+        return half_unit(dtype) * (3 * terms(case) + 8) * np.asarray(size)
     if case.op.name.startswith("attention"):
         # An exponential that is a little off may be rounded to a neighbour in its precision.
         unit = half_unit(case.attrs.get("precision", dtype))

@@ -263,6 +263,11 @@ def _reductions() -> dict[str, list[Case]]:
         ]
     for name in ("sum", "prod"):
         cases[name].append(Case(REGISTRY[name], (numbers(float64, (0, 3), 0),), {"axes": (0,)}))
+    cases["spread"] = [
+        Case(REGISTRY["spread"], (numbers(d, s, 0),), {"axes": a})
+        for d in FLOATING
+        for s, a in (shapes if d is float64 else shared(shapes[1:4], d))
+    ]
     zeros = np.asarray([[2.0, 0.0, 3.0, 0.5, 1.5], [0.0, -1.0, 0.0, 2.0, 1.0]])
     cases["prod"].append(Case(REGISTRY["prod"], (zeros,), {"axes": (1,)}))
     return cases

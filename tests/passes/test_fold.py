@@ -178,7 +178,7 @@ def rounds_once(case: Case) -> bool:
     return case.op.name != "cast" or target.dtype not in (float16, bfloat16) or small
 
 
-NEVER_FOLDED = ("constant", "iota", "fusion", "attention", "attention_gradient")
+NEVER_FOLDED = ("constant", "iota", "fusion", "attention", "attention_gradient", "spread")
 """What has no operands, holds a graph, or is about sums of floats and nothing else."""
 
 

@@ -311,6 +311,11 @@ def test_kernel_that_also_moves_what_it_reads_does_not_read_in_place() -> None:
     assert not in_place_fused(lambda x: [neg(x), transpose(exp(x), permutation=(1, 0))], 0)
 
 
+def test_kernel_that_only_spells_axes_otherwise_reads_in_place() -> None:
+    assert in_place_fused(lambda x: [reshape(neg(reshape(x, shape=(4, 1, 4))), shape=(4, 4))], 0)
+    assert not in_place_fused(lambda x: [reshape(neg(reshape(x, shape=(2, 8))), shape=(4, 4))], 0)
+
+
 def test_kernel_that_hands_an_input_on_does_not_read_in_place() -> None:
     assert not in_place_fused(lambda x: [neg(x), x], 0)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import pellucid as pe
 from pellucid import nn
+from pellucid.core.dtype import bfloat16
 from pellucid.ir.graph import Graph, Node, count_ops
 from pellucid.ops.control import evaluate
 from pellucid.passes import recognise_attention as recognising
@@ -163,6 +164,40 @@ def test_narrow_floats_are_computed_in_float32() -> None:
     (exact,) = evaluate(traced(spelled.divided, rounded), tuple(rounded))
     errors = [abs(evaluate(one, tuple(arrays))[0].astype(float) - exact) for one in (graph, made)]
     assert errors[1].max() <= errors[0].max()
+
+
+@pytest.mark.parametrize("function", PLAIN)
+def test_the_precision_of_both_products_is_that_of_the_attention(function: Attention) -> None:
+    arrays = [array.astype(np.float32) for array in operands()]
+
+    def scoped(q: pe.Tensor, k: pe.Tensor, v: pe.Tensor) -> pe.Tensor:
+        with pe.precision("bf16"):
+            return function(q, k, v)
+
+    graph = traced(scoped, arrays)
+    (exact,) = evaluate(traced(function, operands()), tuple(operands()))
+    (spelled_out,) = evaluate(graph, tuple(arrays))
+    for given in (graph, clean(graph)):
+        made = dce(recognise_attention(given))
+        (node,) = found(made)
+        assert node.attr("precision") is bfloat16
+        (value,) = evaluate(made, tuple(arrays))
+        assert value.dtype == np.float32
+        assert abs(value - exact).mean() <= 1.5 * abs(spelled_out - exact).mean()
+    way_back = vjp(dce(recognise_attention(graph)), (0, 1, 2))
+    (gradient,) = (n for n in way_back.nodes if n.op.name == "attention_gradient")
+    assert gradient.attr("precision") is bfloat16
+
+
+def test_products_of_different_precisions_are_left_as_they_are() -> None:
+    def mixed(q: pe.Tensor, k: pe.Tensor, v: pe.Tensor) -> pe.Tensor:
+        with pe.precision("bf16"):
+            scores = q @ T(k)
+        return nn.softmax(scores * 0.25) @ v
+
+    graph = traced(mixed, [array.astype(np.float32) for array in operands()])
+    assert not found(recognise_attention(graph))
+    assert not found(recognise_attention(clean(graph)))
 
 
 # What is none, or is needed otherwise.

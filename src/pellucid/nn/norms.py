@@ -19,7 +19,7 @@ from pellucid.tensor import creation
 from pellucid.tensor.arithmetic import add, astype, multiply, square, subtract
 from pellucid.tensor.context import no_grad, outside_traces
 from pellucid.tensor.elementary import rsqrt
-from pellucid.tensor.reducing import mean
+from pellucid.tensor.reducing import mean, var
 from pellucid.tensor.shaping import axis_of, reshape
 from pellucid.tensor.state import Buffer, Parameter, as_tensor
 from pellucid.tensor.tensor import Operand, Tensor
@@ -69,9 +69,11 @@ class Norm(Module):
     def finished(self, x: Tensor) -> Tensor:
         """x scaled and shifted along the axis, in the layer's dtype."""
         assert self.scale is not None, "prepared made it"
-        scaled = multiply(x, self.along(self.scale, x.ndim))
-        shifted = scaled if self.bias is None else add(scaled, self.along(self.bias, x.ndim))
-        return astype(shifted, self.dtype)
+        return self.shifted(multiply(x, self.along(self.scale, x.ndim)))
+
+    def shifted(self, x: Tensor) -> Tensor:
+        """x shifted along the axis, in the layer's dtype."""
+        return astype(x if self.bias is None else add(x, self.along(self.bias, x.ndim)), self.dtype)
 
     def along(self, vector: Operand, rank: int) -> Tensor:
         """One number for each feature, shaped to meet a tensor of `rank` axes."""
@@ -207,13 +209,21 @@ class BatchNorm(Norm):
         wide = self.prepared(x)
         assert self.mean is not None, "prepared made both"
         assert self.variance is not None, "prepared made both"
+        assert self.scale is not None, "prepared made it"
         if self.training:
-            return self.finished(self._by_batch(wide, self.mean, self.variance))
-        centred = subtract(wide, self.along(self.mean, wide.ndim))
-        scale = rsqrt(add(self.along(self.variance, wide.ndim), self.epsilon))
-        return self.finished(multiply(centred, scale))
+            centred, variance = self._by_batch(wide, self.mean, self.variance)
+        else:
+            centred = subtract(wide, self.along(self.mean, wide.ndim))
+            variance = self.along(self.variance, wide.ndim)
+        # Both are one number a feature: elements are multiplied once, and on the way back one sum
+        # serves both.
+        factor = multiply(rsqrt(add(variance, self.epsilon)), self.along(self.scale, wide.ndim))
+        return self.shifted(multiply(centred, factor))
 
-    def _by_batch(self, wide: Tensor, running_mean: Buffer, running_variance: Buffer) -> Tensor:
+    def _by_batch(
+        self, wide: Tensor, running_mean: Buffer, running_variance: Buffer
+    ) -> tuple[Tensor, Tensor]:
+        """What the batch's mean leaves, and its variance, which the running ones follow."""
         place = axis_of("BatchNorm", self.axis, wide.ndim)
         axes = tuple(i for i in range(wide.ndim) if i != place)
         if not wide.size:
@@ -226,7 +236,7 @@ class BatchNorm(Norm):
             for buffer, found in ((running_mean, centre), (running_variance, variance)):
                 flat = reshape(found, buffer.shape)
                 buffer.assign(buffer * self.momentum + flat * (1.0 - self.momentum))
-        return multiply(centred, rsqrt(add(variance, self.epsilon)))
+        return centred, variance
 
 
 def _wide(dtype: DType) -> DType:
@@ -237,8 +247,7 @@ def _wide(dtype: DType) -> DType:
 def _spread(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
     """The mean, what is left without it, and the mean of its squares."""
     centre = mean(x, axis=axes, keepdims=True)
-    centred = subtract(x, centre)
-    return centre, centred, mean(square(centred), axis=axes, keepdims=True)
+    return centre, subtract(x, centre), var(x, axis=axes, keepdims=True)
 
 
 def _standardised(x: Tensor, axes: tuple[int, ...], epsilon: float) -> Tensor:

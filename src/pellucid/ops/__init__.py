@@ -19,6 +19,7 @@ from pellucid.ops import (
     rounding,
     sort,
     special,
+    spread,
 )
 from pellucid.ops.define import REGISTRY, Op, lookup
 
@@ -42,4 +43,5 @@ __all__ = [
     "rounding",
     "sort",
     "special",
+    "spread",
 ]

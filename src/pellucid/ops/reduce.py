@@ -40,7 +40,8 @@ def restore_axes(reduced: Value, like: Value, axes: Axes) -> Value:
     return broadcast(reduced, shape=like.shape, axes=kept)
 
 
-def _reduced(name: str, x: TensorType, axes: Axes) -> TensorType:
+def reduced_type(name: str, x: TensorType, axes: Axes) -> TensorType:
+    """The type of what is left of x where `axes` go; raises OpError in the name of an op."""
     require_dtype(name, x, NUMERIC)
     gone = normal_axes(name, axes, x.rank)
     if tuple(axes) != gone:
@@ -49,7 +50,7 @@ def _reduced(name: str, x: TensorType, axes: Axes) -> TensorType:
 
 
 def _sum_infer(x: TensorType, *, axes: Axes) -> TensorType:
-    return _reduced("sum", x, axes)
+    return reduced_type("sum", x, axes)
 
 
 def _sum_reference(x: Array, *, axes: Axes) -> Array:
@@ -61,7 +62,7 @@ def _sum_reference(x: Array, *, axes: Axes) -> Array:
 
 def _extreme_infer(name: str) -> Callable[..., TensorType]:
     def infer(x: TensorType, *, axes: Axes) -> TensorType:
-        result = _reduced(name, x, axes)
+        result = reduced_type(name, x, axes)
         if any(x.shape[axis] == 0 for axis in axes):
             raise OpShapeError(
                 f"{name}: an axis of size 0 has no {name}imum ({x.message()}, {axes})"
@@ -191,7 +192,7 @@ def _prod_vjp(
 
 prod = define(
     "prod",
-    infer=lambda x, *, axes: _reduced("prod", x, axes),
+    infer=lambda x, *, axes: reduced_type("prod", x, axes),
     reference=lambda x, *, axes: np.prod(x, axis=axes, dtype=x.dtype),
     derivative=Custom(_prod_jvp, _prod_vjp),
     batch=lambda operands, mapped, *, axes: prod(operands[0], axes=_shifted(axes)),

@@ -42,13 +42,15 @@ class FastPass:
     """A pass that changes rounding, how its rewrites are counted, and the error it states.
 
     Where it may come before a derivative is taken, `early` is the pass that also gives what each
-    value became.
+    value became. `keep` is the pass where it makes something of steady values alone that is worth
+    keeping: it is told which are steady, and gives also what to keep.
     """
 
     run: Callable[[Graph], Graph]
     count: Count
     error: str
     early: Callable[[Graph], tuple[Graph, Values]] | None = None
+    keep: Callable[[Graph, Callable[[Value], bool]], tuple[Graph, frozenset[Value]]] | None = None
 
     @property
     def name(self) -> str:

@@ -17,8 +17,8 @@ Every kernel computes its body node by node, so no bit changes. A value that is 
 becomes another output (its elements may be written in another shape); nothing is computed twice but
 what costs nothing: constants, iotas, and movement (a broadcast or a transpose is an index), which
 are copied into every kernel that reads them, and what costs less than to store it (`recompute`). No
-kernel waits, through others, for itself; none has more than `budget` buffers (one of columns is in
-two halves, each of which has no more).
+kernel waits, through others, for itself; none has more than `budget` buffers (those of sums are in
+two halves, the sums and what follows them, each of which has no more).
 
 The order is greedy and fixed: reductions of the same space are paired; what goes along the same
 rows becomes one; elementwise ops go to the contraction or reduction whose result they use; then,
@@ -43,6 +43,9 @@ from pellucid.passes.stage import staged
 
 BUFFERS = 24
 """The most operands and results of one kernel: many more, and their addresses crowd registers."""
+
+MANY_VALUES = 16
+"""Of so many values that a reduction is made from, no further ones are looked at."""
 
 
 @staged
@@ -198,11 +201,18 @@ def _used_by_reductions_only(plan: Plan) -> set[Node]:
 
 
 def _reduced_values(plan: Plan, node: Node) -> list[Value]:
-    # The operand itself, and what an elementwise op makes it from.
-    values = [edge.value for edge in plan.edges[node]]
-    makers = [value.node for value in values if value.node is not None]
-    makers = [maker for maker in makers if kind_of(maker) == "elementwise"]
-    return values + [edge.value for maker in makers for edge in plan.edges[maker]]
+    # The operand itself, and what elementwise ops make it from, the nearest first.
+    shape, found = node.operands[0].shape, list[Value]()
+    waiting = [node]
+    for user in waiting:
+        for edge in plan.edges[user]:
+            if edge.moved or edge.value.shape != shape or edge.value in found:
+                continue
+            found.append(edge.value)
+            maker = edge.value.node
+            if maker is not None and kind_of(maker) == "elementwise" and len(found) < MANY_VALUES:
+                waiting.append(maker)
+    return found
 
 
 def _rank(plan: Plan, group: Group) -> tuple[bool, int]:

@@ -122,12 +122,13 @@ class Plan:
         if group is into or self._has_detour(group, into) or self._has_detour(into, group):
             return False
         nodes = sorted((*group.nodes, *into.nodes), key=self.position.__getitem__)
-        if self._buffers(nodes) > (budget or self.budget) or self._goes_over_its_own(nodes):
-            return False
+        inner = into.inner | group.inner
         if any(edge.user in into.inner for edge in self.outgoing(group)):
-            into.inner |= set(group.nodes)
-        into.inner |= group.inner
-        into.nodes = nodes
+            inner |= set(group.nodes)
+        most = max(self.buffers(half) for half in halves(into.kind, nodes, inner))
+        if most > (budget or self.budget) or self._goes_over_its_own(nodes):
+            return False
+        into.inner, into.nodes = inner, nodes
         for node in group.nodes:
             self.group_of[node] = into
         self._extend(self.position[nodes[0]], self.position[nodes[-1]])
@@ -190,7 +191,7 @@ class Plan:
         over = (edge for n in nodes if kind_of(n) == "window" for edge in self.edges[n])
         return any(edge.value.node in nodes for edge in over)
 
-    def _buffers(self, nodes: list[Node]) -> int:
+    def buffers(self, nodes: list[Node]) -> int:
         """How many operands and results a kernel of these nodes has."""
         members = set(nodes)
         used = {edge.value for node in nodes for edge in self.edges[node]}
@@ -237,6 +238,16 @@ class Plan:
         values = {value for node in group.nodes for value in self.values[node]}
         others = (edge for edge in self.outgoing(group) if self.group_of[edge.user] is not reader)
         return bool(values & self.outputs) or any(True for _ in others)
+
+
+def halves(kind: str, nodes: list[Node], inner: set[Node]) -> list[list[Node]]:
+    """The nodes of a kernel that share loops, each of which is to keep within the budget.
+
+    What follows a reduction has loops of its own.
+    """
+    if kind != "reduce":
+        return [nodes]
+    return [[node for node in nodes if (node in inner) is within] for within in (True, False)]
 
 
 def _merge_neighbours(

@@ -348,10 +348,18 @@ def reads_in_place(
             kind = lookup(inner.op.name).kind
             if kind == "reduce" and along_rows:
                 continue
-            if kind != "elementwise":
+            if kind != "elementwise" and not spells_axes(inner):
                 return False
             moving.update(results)
     return True
+
+
+def spells_axes(node: Node) -> bool:
+    """Whether a node only gives a value axes of size 1, or takes them from it."""
+    if node.op.name != "reshape":
+        return False
+    before, after = node.operands[0].shape, node.attr("shape")
+    return [size for size in before if size != 1] == [size for size in after if size != 1]
 
 
 def _beside(

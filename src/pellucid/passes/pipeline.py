@@ -8,8 +8,11 @@ it. After `optimize` no transform may follow: `stop_gradient` is gone and kernel
 
 from __future__ import annotations
 
-from pellucid.ir.graph import Graph
+from collections.abc import Collection
+
+from pellucid.ir.graph import Graph, Value
 from pellucid.ir.record import add_stage
+from pellucid.ir.rewrite import prune
 from pellucid.passes.cse import cse
 from pellucid.passes.dce import dce
 from pellucid.passes.divide_by_numbers import divide_by_numbers
@@ -21,7 +24,9 @@ from pellucid.passes.precision import with_casts
 from pellucid.passes.recognise_attention import recognise_attention, recognised
 from pellucid.passes.scored import LOW
 from pellucid.passes.simplify import simplify
-from pellucid.passes.winograd import winograd
+from pellucid.passes.spell import with_parts
+from pellucid.passes.steady import steady_values
+from pellucid.passes.winograd import keep_transformed, winograd
 
 ROUNDS = 8
 """Most graphs rest after two rounds; what still moves after this many is correct as it is."""
@@ -39,6 +44,7 @@ FAST: tuple[FastPass, ...] = (
         went("convolution"),
         "at most 2e-5 of the largest result of numbers like noise; a NaN or an infinity spreads "
         "over 4x4 results",
+        keep=keep_transformed,
     ),
     FastPass(divide_by_numbers, went("div"), "at most 1.5 units in the last place a quotient"),
 )
@@ -87,6 +93,24 @@ def hasten_early(graph: Graph) -> tuple[Graph, Values, tuple[Rewrite, ...]]:
     return graph, became, _told(found)
 
 
+def hasten_kept(
+    graph: Graph, numbers: Collection[int]
+) -> tuple[Graph, frozenset[Value], tuple[Rewrite, ...]]:
+    """A program with other rounding where that makes something worth keeping of steady inputs.
+
+    `numbers` are theirs. Gives also what is to be kept, and what was rewritten.
+    """
+    # What nobody needs, such as the forward pass that a pass replaced, is not counted.
+    graph, kept, found = prune(graph), frozenset[Value](), list[Rewrite]()
+    is_steady = steady_values(graph, numbers).__contains__
+    for one in FAST:
+        if one.keep is not None:
+            after, more = one.keep(graph, is_steady)
+            found.append(Rewrite(one.name, one.count(graph, prune(after)), one.error))
+            graph, kept = after, kept | more
+    return graph, kept, _told(found)
+
+
 def _told(found: list[Rewrite]) -> tuple[Rewrite, ...]:
     """What was rewritten, which is a stage too."""
     rewrites = merged(tuple(found))
@@ -101,6 +125,7 @@ def clean(graph: Graph) -> Graph:
     graph = dce(graph)
     # Casts are what the laws, merging and fusing know; of a precision they know nothing.
     graph = with_casts(graph)
+    graph = with_parts(graph)
     for _ in range(ROUNDS):
         before = graph
         # Laws first: they bring constants together, which folding then computes.

@@ -6,8 +6,9 @@ Only where `fast=True` asked for it: the op has an order of its own, and gives z
 sees nothing, where a softmax gives NaN or the mean of values.
 Before: any graph that checks; transforms may follow if they could before. After: no product of two
 such factors is left, unless the scores or weights are needed elsewhere too, weights are changed in
-between (by dropout), what is added to scores is no mask that is plain from how it is made, sizes
-are unknown, or a head has fewer than LEAST_SCORES.
+between (by dropout), what is added to scores is no mask that is plain from how it is made, the two
+products read float32 in different precisions, sizes are unknown, or a head has fewer than
+LEAST_SCORES.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import prod
 
-from pellucid.core.dtype import DType, float32, float64
+from pellucid.core.dtype import DType, bfloat16, float32, float64
 from pellucid.core.shape import Axes, Shape, is_static
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, Node, TensorType, Value
@@ -104,7 +105,8 @@ class _Operand:
 class _Parts:
     """An attention as it is spelled: operands, scores, and the order of the result's axes.
 
-    `frame` says which axes of the scores are batch, rows and columns.
+    `frame` says which axes of the scores are batch, rows and columns, `precision` in which both
+    products read their operands, where that is not as they are.
     """
 
     query: _Operand
@@ -113,6 +115,7 @@ class _Parts:
     scored: Scored
     frame: Frame
     order: Axes
+    precision: DType | None
 
 
 def _parts(node: Node, operands: tuple[Value, ...]) -> _Parts | None:
@@ -146,6 +149,10 @@ def _parts_of(node: Node, operands: tuple[Value, ...], side: int) -> _Parts | No
         return None
     if set(paired) != set(frame.batch) or frame.scores < LEAST_SCORES:
         return None
+    assert scored.product.node is not None, "scores are a product's"
+    precisions = _precisions(scored.product.node) | _precisions(node)
+    if len(precisions) > 1:
+        return None
     value = _Operand(values, tuple(paired[a] for a in frame.batch), contract[1 - side], free[0])
     # The result has its batch axes, then those free in lhs, then those free in rhs.
     mine = [axes[a] for a in free_axes(len(axes), contract[side], batch[side])]
@@ -153,7 +160,19 @@ def _parts_of(node: Node, operands: tuple[Value, ...], side: int) -> _Parts | No
     own, features = tuple(map(places.index, mine)), (len(places),)
     first = tuple(places.index(axes[axis]) for axis in batch[side])
     order = (*first, *own, *features) if side == 0 else (*first, *features, *own)
-    return _Parts(query, key, value, scored, frame, order)
+    return _Parts(query, key, value, scored, frame, order, *precisions or (None,))
+
+
+def _precisions(product: Node) -> set[DType | None]:
+    """In which precision a product reads its operands, None if as they are.
+
+    Empty where these are narrow and so is its result: whatever reads them has digits enough.
+    """
+    (type,), own = product.types, product.operands[0].dtype
+    assert isinstance(type, TensorType), "a product is a tensor"
+    if own is bfloat16:
+        return {own} if type.dtype is float32 else set()
+    return {dict(product.attrs).get("precision")}
 
 
 def _scores_parts(
@@ -209,6 +228,7 @@ def _emitted(node: Node, parts: _Parts) -> Value:
         lengths=seen.lengths is not None,
         dropout=0.0,
         heads_first=HEADS_FIRST,
+        **({} if parts.precision is None else {"precision": parts.precision}),
     )
     outer = tuple(frame.shape[axis] for axis in (*frame.batch, *frame.rows))
     whole = reshaped(found, (*outer, features))

@@ -18,7 +18,7 @@ from pellucid.core.shape import is_static
 from pellucid.core.shape import static_shape as sizes_of
 from pellucid.ir.graph import Node, TensorType, Value
 from pellucid.ops.define import lookup
-from pellucid.passes.groups import Edge, Group, Plan, kind_of, reads_plainly
+from pellucid.passes.groups import Edge, Group, Plan, halves, kind_of, reads_plainly
 from pellucid.passes.rows import is_row
 
 STEPS_PER_BYTE: Final = 4
@@ -103,9 +103,11 @@ def _fits(plan: Plan, value: Value, way: _Way) -> bool:
     for reader in {plan.group_of[edge.user] for edge in plan.uses[value]} - {plan.maker(value)}:
         if reader.kind == "contract" and not all(reads_plainly(plan, n) for n in way.nodes):
             return False
-        read = {edge.value for edge in plan.reads(reader)} - {value}
-        if len(read | leaves) + len(plan.results(reader)) > plan.budget:
-            return False
+        users = {edge.user for edge in plan.uses[value]}
+        for half in halves(reader.kind, reader.nodes, reader.inner):
+            more = leaves - {edge.value for node in half for edge in plan.edges[node]}
+            if users.intersection(half) and plan.buffers(half) - 1 + len(more) > plan.budget:
+                return False
     return True
 
 

@@ -41,11 +41,15 @@ class Split:
 
 
 def split_steady(
-    graph: Graph, numbers: Collection[int], form_of: Forms = as_it_lies
+    graph: Graph,
+    numbers: Collection[int],
+    form_of: Forms = as_it_lies,
+    chosen: frozenset[Value] = frozenset(),
 ) -> Split | None:
     """Split off what depends on the steady inputs `numbers` alone; None if nothing is worth it.
 
-    `form_of` says how the engine likes constant operands of products to lie.
+    `form_of` says how the engine likes constant operands of products to lie; what is `chosen` is
+    kept whatever its size.
     """
     steady = {graph.inputs[number] for number in numbers}
     if not steady:
@@ -53,7 +57,7 @@ def split_steady(
     live = prune(graph)
     live, wanted = keep_operands(live, _Search(live, steady).is_small, form_of)
     live = prune(live)
-    kept = list(_Search(live, steady, wanted).kept())
+    kept = list(_Search(live, steady, wanted, chosen).kept())
     if not kept:
         return None
     part = prune(Graph(live.inputs, live.nodes, live.results, tuple(kept)))
@@ -63,6 +67,12 @@ def split_steady(
     return Split(Graph(inputs, part.nodes, part.results, part.outputs), _rest(live, kept), reads)
 
 
+def steady_values(graph: Graph, numbers: Collection[int]) -> set[Value]:
+    """The values that depend on the steady inputs `numbers` alone, these among them."""
+    search = _Search(graph, {graph.inputs[number] for number in numbers})
+    return {value for value, behind in search.sources.items() if behind}
+
+
 class _Search:
     """Which values of a graph are worth keeping? `sources` are the steady inputs behind a value.
 
@@ -70,9 +80,13 @@ class _Search:
     """
 
     def __init__(
-        self, graph: Graph, steady: set[Value], wanted: Collection[Value] = frozenset()
+        self,
+        graph: Graph,
+        steady: set[Value],
+        wanted: Collection[Value] = frozenset(),
+        chosen: Collection[Value] = frozenset(),
     ) -> None:
-        self.graph, self.wanted = graph, wanted
+        self.graph, self.wanted, self.chosen = graph, wanted, chosen
         self.made: dict[Value, Node] = {}
         self.sources: dict[Value, frozenset[Value]] = {one: frozenset((one,)) for one in steady}
         for node, results in zip(graph.nodes, graph.results, strict=True):
@@ -104,6 +118,8 @@ class _Search:
 
     def is_worth_keeping(self, value: Value) -> bool:
         """Whether it is wanted or work to make, and no larger than what it is made of."""
+        if value in self.chosen:
+            return True
         op = self.made[value].op.name
         moves = lookup(op).kind == "movement" or op == "stop_gradient"
         return (value in self.wanted or not moves) and self.is_small(value)

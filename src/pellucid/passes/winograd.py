@@ -12,11 +12,15 @@ a 3x3 window at step 1 is left that has `LEAST` channels, features and tiles; th
 are slices, additions, multiplications by numbers and products. Sums of each tile cancel: results
 are off by at most 2e-5 of the largest where numbers are like noise (direct ones by 5e-7), and a NaN
 or an infinity spreads over its tile.
+
+To transform weights takes as long as to multiply a few tens of tiles by them. `keep_transformed`
+does it where weights seldom change and tiles are few, for `steady` to keep what comes of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import prod
 
 from pellucid.core.dtype import float32
 from pellucid.core.shape import is_static, static_shape
@@ -31,6 +35,12 @@ from pellucid.passes.stage import staged
 
 LEAST = 48
 """Channels, features and tiles from which it is faster: with fewer, transforming costs too much."""
+
+LEAST_KEPT, MOST_KEPT = 16, 128
+"""Tiles for which transformed weights are kept: few gain by them, and to many they are nothing."""
+
+LARGEST_KEPT = 1 << 24
+"""The bytes of kept weights at most: larger ones leave the caches, and to read them takes long."""
 
 TILE, REACH = 4, 6
 """Results of a tile along an axis, and the elements that they meet."""
@@ -68,12 +78,63 @@ def winograd(graph: Graph) -> Graph:
     """Convolutions of 3x3 windows by products of transformed tiles, up to rounding."""
 
     def rule(node: Node, operands: tuple[Value, ...]) -> tuple[Value] | None:
-        return (_convolved(node, *operands),) if _is_worth_it(node) else None
+        if not _suits(node) or _tile_count(node) < LEAST:
+            return None
+        x, w = operands
+        return (_convolved(node, x, _twice(TO_WEIGHTS, _window(w, node.attr("flip")))),)
 
     return rewrite_nodes(graph, rule)
 
 
-def _is_worth_it(node: Node) -> bool:
+def keep_transformed(
+    graph: Graph, is_steady: Callable[[Value], bool]
+) -> tuple[Graph, frozenset[Value]]:
+    """The graph with steady weights transformed where that is to be kept; what is to be kept."""
+    made: dict[tuple[Value, bool], Value] = {}
+
+    def rule(node: Node, operands: tuple[Value, ...]) -> tuple[Value] | None:
+        if not _suits(node) or not is_steady(node.operands[1]) or not _is_worth_keeping(node):
+            return None
+        x, w = operands
+        flip: bool = node.attr("flip")
+        if (w, flip) not in made:
+            made[w, flip] = _together(_twice(TO_WEIGHTS, _window(w, flip)))
+        return (_convolved(node, x, _apart(made[w, flip])),)
+
+    return rewrite_nodes(graph, rule), frozenset(made.values())
+
+
+def _is_worth_keeping(node: Node) -> bool:
+    *_, channels, features = static_shape(node.operands[1].shape, "a convolution")
+    nbytes = REACH * REACH * channels * features * float32.bytes
+    return LEAST_KEPT <= _tile_count(node) <= MOST_KEPT and nbytes <= LARGEST_KEPT
+
+
+def _together(square: Square) -> Value:
+    """The matrices of all places as one value, which is kept as one."""
+    every = [one for row in square for one in row]
+    return concatenate(*(reshape(one, shape=(1, *one.shape)) for one in every), axis=0)
+
+
+def _apart(whole: Value) -> Square:
+    """The matrices that `_together` put together."""
+    count, channels, features = static_shape(whole.shape, "kept weights")
+
+    def at(n: int) -> Value:
+        stop = (n + 1, channels, features)
+        part = slice(whole, start=(n, 0, 0), stop=stop, strides=(1, 1, 1))
+        return reshape(part, shape=(channels, features))
+
+    every = [at(n) for n in range(count)]
+    return [every[n : n + REACH] for n in range(0, count, REACH)]
+
+
+def _tile_count(node: Node) -> int:
+    return prod(_tiles(node))
+
+
+def _suits(node: Node) -> bool:
+    """Whether a convolution has the form, and channels and features enough."""
     if node.op is not convolution:
         return False
     x, w = (operand.tensor for operand in node.operands)
@@ -84,20 +145,18 @@ def _is_worth_it(node: Node) -> bool:
     if w.rank != 4 or any(attrs[k] != v for k, v in plain_attrs(2).items() if k not in free):
         return False
     height, width, channels, features = static_shape(w.shape, "a convolution")
-    tiles = _tiles(node)
     return (
         (height, width) == (3, 3)
         and min(low for pair in attrs["padding"] for low in pair) >= 0
-        and min(channels, features, tiles[0] * tiles[1] * tiles[2]) >= LEAST
+        and min(channels, features) >= LEAST
     )
 
 
-def _convolved(node: Node, x: Value, w: Value) -> Value:
-    """The convolution of tiles, put together and cut to size."""
+def _convolved(node: Node, x: Value, weights: Square) -> Value:
+    """The convolution of tiles by transformed weights, put together and cut to size."""
     batch, down, along = _tiles(node)
-    features = static_shape(w.shape, "a convolution")[-1]
+    features = static_shape(weights[0][0].shape, "transformed weights")[-1]
     elements = _twice(TO_ELEMENTS, _elements(node, x))
-    weights = _twice(TO_WEIGHTS, _window(w, node.attr("flip")))
     products = [
         [_product(v, u) for v, u in zip(*rows, strict=True)]
         for rows in zip(elements, weights, strict=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod as prod_of
 from typing import Any
 
 from pellucid.core.dtype import as_dtype, bool_, int8, int64, uint64
 from pellucid.ops import elementwise, movement
 from pellucid.ops import reduce as ops
 from pellucid.ops.define import Op
+from pellucid.ops.spread import spread
 from pellucid.tensor.arithmetic import astype, bitwise_invert, constant, divide, floating, sqrt
 from pellucid.tensor.dispatch import apply
 from pellucid.tensor.shaping import axes_of, axis_of, broadcast_to, reshape
@@ -46,18 +48,15 @@ def mean(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) ->
     """The mean over `axis`; integers are averaged as float32. An empty mean is NaN."""
     tensor = floating(as_tensor(x))
     axes = axes_of("mean", axis, tensor.ndim)
-    count = 1
-    for one in axes:
-        count *= tensor.shape[one]
-    return divide(_reduce(ops.sum_, tensor, axes, keepdims), float(count))
+    return divide(_reduce(ops.sum_, tensor, axes, keepdims), float(_count(tensor, axes)))
 
 
 def var(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> Tensor:
     """The mean of the squared distances from the mean."""
     tensor = floating(as_tensor(x))
-    centre = broadcast_to(mean(tensor, axis=axis, keepdims=True), tensor.shape)
-    distance = apply(elementwise.sub, (tensor, centre))
-    return mean(apply(elementwise.mul, (distance, distance)), axis=axis, keepdims=keepdims)
+    axes = axes_of("var", axis, tensor.ndim)
+    total = apply(spread, (tensor,), (("axes", axes),))
+    return divide(_kept(total, tensor, axes, keepdims), float(_count(tensor, axes)))
 
 
 def std(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> Tensor:
@@ -159,6 +158,16 @@ def _mirrored(tensor: Tensor) -> Tensor:
 
 def _reduce(op: Op, tensor: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
     result = tensor if not axes else apply(op, (tensor,), (("axes", axes),))
+    return _kept(result, tensor, axes, keepdims)
+
+
+def _kept(result: Tensor, tensor: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
+    """What is left of a tensor whose axes went, which are kept as 1 where that is asked for."""
     if not keepdims:
         return result
     return reshape(result, tuple(1 if i in axes else n for i, n in enumerate(tensor.shape)))
+
+
+def _count(tensor: Tensor, axes: tuple[int, ...]) -> int:
+    """How many elements become one where these axes go."""
+    return prod_of(tensor.shape[axis] for axis in axes)

@@ -14,11 +14,11 @@ from typing import Final
 from weakref import ReferenceType
 
 from pellucid.engines.base import Engine, Executable, layout
-from pellucid.ir.graph import Graph
+from pellucid.ir.graph import Graph, Value
 from pellucid.ir.record import add_stage, unheard
 from pellucid.ir.text import print_graph
 from pellucid.passes.fast import Rewrite, merged
-from pellucid.passes.pipeline import clean, hasten, hasten_early
+from pellucid.passes.pipeline import clean, hasten, hasten_early, hasten_kept
 from pellucid.passes.precision import with_casts
 from pellucid.passes.steady import Split, split_steady
 from pellucid.tensor.binding import Binding
@@ -153,7 +153,11 @@ def build_program(engine: Engine, binding: Binding) -> Program:
         early = (*early, *found)
     # Before it is split: weights that are rounded are rounded once.
     graph = with_casts(graph)
-    split = split_steady(graph, steady_inputs(binding), engine.operand_form)
+    numbers, chosen = steady_inputs(binding), frozenset[Value]()
+    if fast:
+        graph, chosen, found = hasten_kept(graph, numbers)
+        early = (*early, *found)
+    split = split_steady(graph, numbers, engine.operand_form, chosen)
     if split is None:
         executable = engine.build(graph, binding.donate, fast)
         return Program(graph, executable, None, fast, early)

@@ -10,6 +10,7 @@ import pytest
 from pellucid.core.dtype import DType, bfloat16, float16, float32, float64, int32
 from pellucid.engines.cpu.rules import realise_graph
 from pellucid.engines.llvm.target import host_isa
+from pellucid.engines.loops.ir import Kernel
 from pellucid.engines.loops.text import parse_kernel, print_kernel
 from pellucid.ir.graph import Value
 from pellucid.ops.elementwise import add, exp, mul, sub
@@ -130,3 +131,14 @@ def test_rows_and_columns_are_two_launches_whose_tasks_are_chunks() -> None:
     assert second.tasks == 1
     for call in (first, second):
         assert parse_kernel(print_kernel(call.kernel)) == call.kernel
+
+
+def test_numbers_a_column_are_found_without_dividing_whatever_axes_the_rows_have() -> None:
+    def function(x: Value, scale: Value) -> list[Value]:
+        scaled = mul(x, broadcast(scale, shape=x.shape, axes=(3,)))
+        return [scaled, sum_(scaled, axes=(0, 1, 2))]
+
+    graph = graph_of([(float32, (9, 7, 8, 16)), (float32, (16,))], function)
+    rows = realise_graph(graph, host_isa()).calls[0].kernel
+    assert isinstance(rows, Kernel)
+    assert "remainder" not in print_kernel(rows)

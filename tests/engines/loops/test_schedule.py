@@ -12,7 +12,7 @@ from pellucid.engines.loops.ir import Kernel
 from pellucid.engines.loops.nest import nest
 from pellucid.engines.loops.schedule import arrange, lane_count, schedule, share_out
 from pellucid.ir.graph import Value
-from pellucid.ops.elementwise import add, cast, exp
+from pellucid.ops.elementwise import add, cast, exp, mul
 from pellucid.ops.movement import broadcast
 from pellucid.ops.random import random_bits
 from pellucid.ops.reduce import sum_
@@ -71,3 +71,14 @@ def test_a_task_takes_whole_vectors() -> None:
     kinds: list[Kind] = [(float32, (3, 50_000)), (float32, (3,))]
     kernel = kernel_of(kinds, lambda x, y: add(x, broadcast(y, shape=(3, 50_000), axes=(0,))))
     assert share_out(kernel).block % 64 == 0
+
+
+def test_sums_down_columns_that_share_a_kernel_have_several_vectors_each() -> None:
+    def sums(x: Value, y: Value) -> list[Value]:
+        z = add(mul(x, x), mul(x, y))
+        return [sum_(one, axes=(0,)) for one in (x, mul(x, y), z)]
+
+    kinds = [(float32, (300, 64))] * 2
+    kernel = nest("k", draft(graph_of(kinds, sums)), arrange)
+    assert schedule(kernel, 512).bound("i", "unroll") == 4
+    assert schedule(kernel, 256).bound("i", "unroll") == 2

@@ -17,6 +17,7 @@ from pellucid.engines.loops.ir import (
     Axis,
     Const,
     Contract,
+    Extent,
     Index,
     Load,
     Random,
@@ -25,8 +26,10 @@ from pellucid.engines.loops.ir import (
 from pellucid.engines.loops.movement import MOVEMENT, moved, position
 from pellucid.engines.loops.space import ZERO, Place, plus, variable
 from pellucid.engines.loops.writer import Rule, Writer
-from pellucid.ir.graph import Node, Value
+from pellucid.ir.build import building
+from pellucid.ir.graph import Node, TensorType, Value
 from pellucid.ops.movement import literal_number
+from pellucid.ops.spread import spelled_out
 
 Pair = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -168,6 +171,21 @@ def _reduce(writer: Writer, node: Node, value: Value, where: Where) -> str:
     return result.name if wide is value.dtype else writer.let(value.dtype, narrow)
 
 
+def _spread(writer: Writer, node: Node, value: Value, where: Where) -> str:
+    (x,), axes = node.operands, cast(tuple[int, ...], node.attr("axes"))
+    with building() as builder:
+        count = builder.input(TensorType(x.dtype, ()))
+        parts = spelled_out(x, axes, count)
+
+    def counted() -> str:
+        # A number of the loops and no constant: kernels for any sizes have none of one shape.
+        size = Extent(math.prod(sizes_of(x)[axis] for axis in axes))
+        return writer.let(x.dtype, Apply("cast", (writer.let(int64, size),)))
+
+    writer.once((count, ()), counted)
+    return writer.ask(parts, where)
+
+
 def _group(
     writer: Writer, node: Node, shape: tuple[int, ...], gone: tuple[int, ...], kept: Place
 ) -> Group:
@@ -207,6 +225,7 @@ _RULES: Final[dict[str, Rule]] = {
     "dynamic_slice": _dynamic_slice,
     "dot_general": _contraction,
     **dict.fromkeys(REDUCTIONS, _reduce),
+    "spread": _spread,
     "convolution": convolution,
     "window_sum": windows.window_sum,
     "window_max": windows.window_max,

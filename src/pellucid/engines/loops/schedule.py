@@ -270,9 +270,12 @@ def _vector_loop(loops: list[Loop]) -> Loop:
 def _copies(loop: Loop, lanes: int) -> int:
     chains = [s for s in nested(loop.body) if isinstance(s, Reduce)]
     if chains:
-        heaviest = max(_weight_of(chain.body) * len(chain.results) for chain in chains)
-        wanted = 8 if heaviest <= 4 else 4 if heaviest <= 12 else 1
-        return _fitting(wanted, loop.axis.extent, lanes)
+        heaviest = max(_weight_of(chain.body) for chain in chains)
+        results = max(len(chain.results) for chain in chains)
+        wanted = 8 if heaviest * results <= 4 else 4 if heaviest <= 12 else 2 if results > 1 else 1
+        while results > 1 and wanted * results > max(lanes, 8):
+            wanted //= 2
+        return _fitting(max(wanted, 1), loop.axis.extent, lanes)
     random = [s for s in loop.body if isinstance(s, Let) and isinstance(s.value, Random)]
     if random and all(by_fours(let.value, loop.axis.name) for let in random):
         return _fitting(4, loop.axis.extent, lanes)

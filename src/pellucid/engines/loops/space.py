@@ -92,21 +92,31 @@ def unflatten(position: Affine, shape: Sequence[int], division: Division) -> Pla
             place.append(ZERO)
             continue
         index, rest = _divided(rest, stride, division)
+        # Each stride divides the one before: what is left is also left of the whole position.
+        rest = _left(position, stride, division) or rest
         place.append(index)
     return tuple(place)
+
+
+def _left(index: Affine, by: int, division: Division) -> Affine | None:
+    """The remainder, where it is seen without dividing: that of terms that stay below `by`."""
+    rest = tuple((name, _int(size)) for name, size in index.terms if _int(size) % by)
+    largest = sum((division.extents[name] - 1) * size for name, size in rest)
+    if all(size > 0 for _, size in rest) and largest + index.offset % by < by:
+        return Affine(rest, index.offset % by)
+    return None
 
 
 def _divided(index: Affine, by: int, division: Division) -> tuple[Affine, Affine]:
     """Quotient and remainder, as indexes."""
     if by == 1:
         return index, ZERO
-    whole = [(name, _int(size)) for name, size in index.terms if _int(size) % by == 0]
-    rest = [(name, _int(size)) for name, size in index.terms if _int(size) % by]
-    largest = sum((division.extents[name] - 1) * size for name, size in rest)
-    if all(size > 0 for _, size in rest) and largest + index.offset % by < by:
-        quotient = tuple((name, size // by) for name, size in whole)
-        return Affine(quotient, index.offset // by), Affine(tuple(rest), index.offset % by)
-    for name, size in rest:
+    left = _left(index, by, division)
+    sizes = [(name, _int(size)) for name, size in index.terms]
+    if left is not None:
+        quotient = tuple((name, size // by) for name, size in sizes if size % by == 0)
+        return Affine(quotient, index.offset // by), left
+    for name, size in (term for term in sizes if term[1] % by):
         inner = by // size if size > 0 and by % size == 0 else 0
         if name in division.splittable and inner > 1 and division.extents[name] % inner == 0:
             raise SplitAxis(name, inner)
