@@ -11,6 +11,7 @@ from math import prod
 from typing import cast
 
 from pellucid.core.dtype import DType
+from pellucid.core.machine import cache_bytes
 from pellucid.engines.llvm.elementwise import memory_type, register_type
 from pellucid.engines.llvm.line_choice import grouped_tiling
 from pellucid.engines.llvm.line_sums import write_line_sums
@@ -33,6 +34,7 @@ from pellucid.engines.llvm.tiling import (
     Strides,
     Tables,
     Tiling,
+    extents_of,
     static_cut,
 )
 from pellucid.engines.llvm.tiling import Size as ProductSize
@@ -123,11 +125,11 @@ def _scheduled(tiling: Tiling, kernel: Kernel, roles: Roles) -> Tiling:
 def define_contraction(module: Module, kernel: Kernel) -> None:
     """Add the function of a kernel with one contraction to a module."""
     roles, spec, tiling = _planned(kernel, module.isa)
-    epilogue = _Epilogue(kernel, roles, tiling.lanes)
+    epilogue = _Epilogue(kernel, roles, tiling.lanes, _is_far(spec))
     if tiling.in_lines:
         _define_lines(module, kernel.name, spec, tiling, epilogue)
         return
-    fetch = epilogue.fetch if spec.is_static and epilogue.fetched else None
+    fetch = epilogue.fetch if spec.is_static and epilogue.asked else None
     define_product(module, kernel.name, spec, tiling, epilogue.emit, fetch)
 
 
@@ -142,6 +144,18 @@ def _define_lines(
     else:
         write_lines(f, spec, tiling, epilogue.emit, epilogue.fetch_results)
     f.ret()
+
+
+def _is_far(spec: ProductSpec) -> bool:
+    """Whether a result is larger than the caches of a core, and its tiles take their time."""
+    if not spec.is_static:
+        return False
+    batch, m, n, k = extents_of(spec)
+    return k >= _LONG and batch * m * n * spec.dtype.bytes > cache_bytes(2)
+
+
+_LONG = 256
+"""The k's beside which it is little to ask for a tile's results."""
 
 
 def _spec(kernel: Kernel, roles: Roles) -> ProductSpec:
@@ -205,32 +219,40 @@ def _total(kernel: Kernel, name: str, axes: tuple[Axis, ...]) -> ProductSize:
 
 @dataclass(frozen=True, slots=True)
 class _Epilogue:
-    """Emits all lines of the kernel but the contraction, for the sums at one place."""
+    """Emits all lines of the kernel but the contraction, for the sums at one place.
+
+    What is written `far` away, to more than a core's own caches hold, waits for its line.
+    """
 
     kernel: Kernel
     roles: Roles
     lanes: int
+    far: bool
 
     @property
-    def fetched(self) -> list[Load]:
-        """What is read for each row of the result, along it."""
-        lets = (s.value for s in _flat(self.kernel.body) if isinstance(s, Let))
-        loads = (one for one in lets if isinstance(one, Load))
+    def asked(self) -> list[Load | Store]:
+        """What is read for each row of the result, along it, or written far away."""
+        lines = _flat(self.kernel.body)
+        found = [s.value if isinstance(s, Let) else s for s in lines]
         n, rows = self.roles.n.name, {axis.name for axis in self.roles.rows}
         return [
             one
-            for one in loads
-            if one.index.coefficient(n) == 1 and any(name in rows for name, _ in one.index.terms)
+            for one in found
+            if isinstance(one, Load | Store)
+            and one.index.coefficient(n) == 1
+            and any(name in rows for name, _ in one.index.terms)
+            and (isinstance(one, Load) or self.far)
         ]
 
     def fetch(self, f: Function, place: Place) -> None:
-        """Ask for what is read at a place."""
+        """Ask for what is read, or written, at a place."""
         scope = self._scope(f, place)
-        for load in self.fetched:
-            start, _, wild = scope.locate(load.index)
+        for one in self.asked:
+            start, _, wild = scope.locate(one.index)
             if not wild:
-                dtype = self.kernel.buffer(load.buffer).dtype
-                f.prefetch(f.gep(scope.pointers[load.buffer], start, memory_type(dtype)))
+                dtype = self.kernel.buffer(one.buffer).dtype
+                at = f.gep(scope.pointers[one.buffer], start, memory_type(dtype))
+                f.prefetch(at, write=isinstance(one, Store))
 
     def fetch_results(self, f: Function, place: Place) -> None:
         """Ask for where results will be written at a place, along memory."""

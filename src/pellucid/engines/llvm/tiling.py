@@ -29,6 +29,9 @@ KEPT = 1 << 16
 Where rows are packed for each span there may be more, for packing costs more than far totals.
 """
 
+LINE = 64
+"""Bytes of a cache line."""
+
 
 @dataclass(frozen=True, slots=True)
 class Param:
@@ -142,11 +145,13 @@ class Tiling:
     The register tile is `rows` x (`vectors` * `lanes`). A task is `block` tiles of rows by `group`
     panels of columns. `even`: the tiles of m differ by one row at most (m is known); otherwise all
     have `rows` but the last. `turned`: there is one row, and the columns of rhs lie along k: they
-    are turned in registers. `tables`: lhs is read where it lies, through tables of rows and k's.
-    `beside`: so are vectors of lhs and rhs, which are multiplied lane by lane.
+    are turned in registers. `streamed`: there is one row, whose sums are kept in memory while rows
+    of rhs are read side by side. `tables`: lhs is read where it lies, through tables of rows and
+    k's. `beside`: so are vectors of lhs and rhs, which are multiplied lane by lane.
     `fold`: an element of the packed panels holds so many k's (see `folded`). `chain`: a chunk of k
     is not longer. `ahead`: rhs, which few rows read once, is fetched so many k's ahead. `slab`: so
-    many panels of rhs are packed at once. `amx`: the register tile is a square of AMX's tiles.
+    many panels of rhs are packed at once. `fetched`: tiles fetch those that are packed next. `amx`:
+    the register tile is a square of AMX's tiles.
     `line`: rows come in lines of so many, each of them cut by itself; a task is `block` lines.
     `idle`: so many lanes of each vector have no column. `sums`: it is k that runs along lines.
     """
@@ -167,6 +172,8 @@ class Tiling:
     ahead: int = 0
     slab: int = 1
     amx: bool = False
+    streamed: bool = False
+    fetched: bool = False
     line: int = 0
     idle: int = 0
     sums: bool = False

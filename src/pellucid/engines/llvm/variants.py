@@ -58,7 +58,7 @@ def fits(spec: ProductSpec, isa: Isa, tiling: Tiling) -> bool:
         return tile == (rows, vectors) and _is_within(spec, tiling)
     # Several rows share a vector of rhs; one row has it from memory.
     held = rows * vectors + (vectors if rows > 1 else 0)
-    if not (tiling.beside or held <= isa.registers):
+    if not (tiling.beside or tiling.streamed or held <= isa.registers):
         return False
     if vectors > 1 and (vectors - 1) * tiling.lanes >= n:
         return False
@@ -82,7 +82,7 @@ def _packs_well(spec: ProductSpec, tiling: Tiling) -> bool:
     """Whether what must be packed is, and what cannot be is not."""
     whole = (spec.m, spec.n) == (1, 1)
     if (tiling.tables and tiling.pack_lhs) or (
-        (tiling.turned or tiling.beside) and tiling.pack_rhs
+        (tiling.turned or tiling.streamed or tiling.beside) and tiling.pack_rhs
     ):
         return False
     if spec.dtype not in NATIVE:
@@ -96,6 +96,9 @@ def _tiles(spec: ProductSpec, isa: Isa, tiling: Tiling) -> Iterator[tuple[int, i
     yield tiling.rows, tiling.vectors
     _, m, _, _ = extents_of(spec)
     if spec.dtype not in NATIVE or tiling.beside or tiling.lanes == 1 or m == 0:
+        return
+    if tiling.streamed:
+        yield from ((1, vectors) for vectors in (8, 16, 32, 64, 128))
         return
     for vectors in (1, 2, 3, 4, 8):
         most = (isa.registers - 1) // vectors - 1
