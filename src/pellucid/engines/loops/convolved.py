@@ -106,8 +106,10 @@ def may_read_padding(node: Node) -> bool:
 
     Whether they are is seen once the kernel is there (see `llvm.line_choice`).
     """
-    if node.op.name != "convolution" or reads_padding(node):
-        return node.op.name == "convolution"
+    if node.op.name != "convolution":
+        return False
+    if reads_padding(node):
+        return True
     padding = [low for pair in node.attr("padding") for low in pair]
     held, _ = input_below(node.operands[0], ())
     return (
