@@ -15,8 +15,6 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
-os.environ["PELLUCID_CACHE"] = "0"
-
 from pellucid.engines.cpu import runtime, storage
 from pellucid.engines.cpu.storage import Block, BlockPool
 from pellucid.passes import memory, packing
@@ -77,9 +75,16 @@ def allocate_for_long(nbytes: int) -> storage.Storage:
     return arena
 
 
-# Blocks are as large as they have to be, and none is given out again.
-storage.block_bytes = lambda nbytes: max(64, packing.Block(nbytes, 0, 0).bytes)
-storage._pool.limit = 0
-BlockPool._fresh = fresh
-memory.pack = pack
-runtime.allocate_for_long = allocate_for_long
+def install() -> None:
+    """Guard all memory from now on: blocks are as large as they have to be, and not used again."""
+    os.environ["PELLUCID_CACHE"] = "0"
+    storage.block_bytes = lambda nbytes: max(64, packing.Block(nbytes, 0, 0).bytes)
+    storage._pool.limit = 0
+    BlockPool._fresh = fresh
+    memory.pack = pack
+    runtime.allocate_for_long = allocate_for_long
+
+
+def pytest_configure() -> None:
+    """What pytest calls in a plugin before anything runs."""
+    install()

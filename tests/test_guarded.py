@@ -46,6 +46,7 @@ import ctypes
 from pellucid.engines.cpu import storage
 from pellucid.passes import packing
 from tests import guarded
+guarded.install()
 {memory}
 ctypes.memset(start, 1, nbytes + {beyond})
 """
