@@ -10,6 +10,7 @@ from pellucid.ops import reduce as ops
 from pellucid.ops.define import Op
 from pellucid.tensor.arithmetic import astype, bitwise_invert, constant, divide, floating, sqrt
 from pellucid.tensor.dispatch import apply
+from pellucid.tensor.rehearsed import rehearsed
 from pellucid.tensor.shaping import axes_of, axis_of, broadcast_to, reshape
 from pellucid.tensor.state import as_tensor
 from pellucid.tensor.tensor import AxisArgument, Operand, Tensor
@@ -42,6 +43,7 @@ def prod(
     return _reduce(ops.prod, tensor, axes_of("prod", axis, tensor.ndim), keepdims)
 
 
+@rehearsed
 def mean(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> Tensor:
     """The mean over `axis`; integers are averaged as float32. An empty mean is NaN."""
     tensor = floating(as_tensor(x))
@@ -52,6 +54,7 @@ def mean(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) ->
     return divide(_reduce(ops.sum_, tensor, axes, keepdims), float(count))
 
 
+@rehearsed
 def var(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> Tensor:
     """The mean of the squared distances from the mean."""
     tensor = floating(as_tensor(x))
@@ -60,11 +63,13 @@ def var(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> 
     return mean(apply(elementwise.mul, (distance, distance)), axis=axis, keepdims=keepdims)
 
 
+@rehearsed
 def std(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> Tensor:
     """The square root of `var`."""
     return sqrt(var(x, axis=axis, keepdims=keepdims))
 
 
+@rehearsed
 def count_nonzero(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> Tensor:
     """How many elements are not zero."""
     return sum(astype(as_tensor(x), bool_), axis=axis, keepdims=keepdims)
@@ -88,6 +93,7 @@ def min(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> 
     return _reduce(ops.min_, tensor, axes, keepdims)
 
 
+@rehearsed
 def any(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> Tensor:
     """Whether one element is true."""
     tensor = astype(as_tensor(x), bool_)
@@ -96,12 +102,14 @@ def any(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> 
     return max(tensor, axis=axis, keepdims=keepdims)
 
 
+@rehearsed
 def all(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> Tensor:
     """Whether every element is true."""
     tensor = apply(elementwise.logical_not, (astype(as_tensor(x), bool_),))
     return apply(elementwise.logical_not, (any(tensor, axis=axis, keepdims=keepdims),))
 
 
+@rehearsed
 def argmax(x: Operand, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The first place of the largest element along `axis` (of the flat tensor by default).
 
@@ -131,6 +139,7 @@ def argmax(x: Operand, /, *, axis: int | None = None, keepdims: bool = False) ->
     return apply(elementwise.sub, (constant(size - 1, int64, furthest.shape), furthest))
 
 
+@rehearsed
 def argmin(x: Operand, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The first place of the smallest element along `axis`."""
     return argmax(_mirrored(as_tensor(x)), axis=axis, keepdims=keepdims)
