@@ -70,7 +70,7 @@ class Rehearsal:
     stand for one Tensor, not for a tuple.
     """
 
-    __slots__ = ("_constants", "_layouts", "_memory", "_mode", "_steps", "is_single")
+    __slots__ = ("_alone", "_constants", "_layouts", "_memory", "_mode", "_steps", "is_single")
 
     def __init__(self, graph: Graph, layouts: Sequence[Layout], is_single: bool = False) -> None:
         self.is_single = is_single
@@ -96,6 +96,11 @@ class Rehearsal:
                 slots[value] = len(found)
                 found.append(plan.result)
         outputs = [slots[value] for value in graph.outputs]
+        is_alone = len(self._steps) == 1 == len(outputs) and not self._constants
+        step = self._steps[0] if is_alone and outputs == [first] else None
+        # One kernel that takes the inputs as they come needs no list of what lies where.
+        is_plain = step is not None and step.operands == tuple(range(first))
+        self._alone = step.plan if step is not None and is_plain and step.plan.run else None
         self._memory = _Memory(self._steps, found, first, outputs)
 
     def suits(self, inputs: Sequence[Given]) -> bool:
@@ -104,6 +109,8 @@ class Rehearsal:
 
     def run(self, inputs: Sequence[Given]) -> list[Tensor]:
         """The outputs for suitable inputs; one that is an input is that, others have no tape."""
+        if self._alone is not None:
+            return [_run_alone(self._alone, inputs)]
         given: list[Given] = [*inputs, *self._constants]
         addresses = [one._address for one in given]
         if 0 in addresses:
@@ -227,6 +234,17 @@ def _repeated(attrs: dict[str, Any]) -> Tensor:
     if not attrs["shape"]:
         return single
     return apply(movement.broadcast, (single,), (("axes", ()), ("shape", attrs["shape"])))
+
+
+def _run_alone(plan: Plan, inputs: Sequence[Given]) -> Tensor:
+    addresses = [one._address for one in inputs]
+    if 0 in addresses:
+        refuse_traced(inputs)
+    storage = plan.take()
+    address = storage.address
+    assert plan.run is not None, "a view is not run"
+    plan.run(*addresses, address)
+    return Tensor(plan.result, storage, address)
 
 
 def _as_tensor(one: Given) -> Tensor:
