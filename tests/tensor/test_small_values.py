@@ -46,7 +46,15 @@ def test_a_list_is_copied_once_it_is_an_array_and_never_lent() -> None:
         pe.asarray([1.0], copy=False)
 
 
-KEYS: list[Any] = [None, ..., (None, 0), (..., None), (0, ..., 1), (slice(None), None, 1), (1, None)]
+KEYS: list[Any] = [
+    None,
+    ...,
+    (None, 0),
+    (..., None),
+    (0, ..., 1),
+    (slice(None), None, 1),
+    (1, None),
+]
 
 
 @pytest.mark.parametrize("key", KEYS, ids=repr)
