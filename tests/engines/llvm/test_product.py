@@ -366,14 +366,6 @@ def _row_major(k: int, n: int) -> tuple[Strides, Strides, Strides]:
     return Strides((), k, 1), Strides((), n, 1), Strides((), n, 1)
 
 
-def test_columns_along_k_are_read_a_line_at_a_time():
-    spec = ProductSpec(float32, (), 1, 64, 256, *(Strides((), s, 1) for s in (256, 1, 64)))
-    spec = replace(spec, rhs=Strides((), 1, 256))
-    module = Module(AVX512)
-    define_product(module, "product", spec, choose_tiling(spec, AVX512))
-    assert "%k, 16" in module.text()
-
-
 def test_flipped_product_gives_the_transposed_bits():
     lhs, rhs = random((300, 40)), random((40, 1), seed=1)
     out = np.zeros((300, 1), np.float32)

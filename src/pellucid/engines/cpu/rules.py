@@ -26,7 +26,7 @@ from pellucid.engines.cpu.staging import (
     input_below,
     staged_type,
 )
-from pellucid.engines.llvm.contract import contraction_cut, schedule_contraction
+from pellucid.engines.llvm.contract import contraction_cut, plan_contraction, schedule_contraction
 from pellucid.engines.llvm.elementwise import supports
 from pellucid.engines.llvm.folded import fold_in_memory
 from pellucid.engines.llvm.lower import lower
@@ -41,11 +41,11 @@ from pellucid.engines.loops.columns import (
     in_one_chain,
 )
 from pellucid.engines.loops.contracted import ScatteredAxes
-from pellucid.engines.loops.convolved import phases_of, reads_padding
+from pellucid.engines.loops.convolved import may_read_padding, phases_of, reads_padding
 from pellucid.engines.loops.draft import Draft, Strides, sizes_of
 from pellucid.engines.loops.hold import hold
 from pellucid.engines.loops.into import draft_into, draft_sort
-from pellucid.engines.loops.ir import Axis, Kernel, Sort, nested, scratch_bytes
+from pellucid.engines.loops.ir import Axis, Contract, Kernel, Sort, nested, scratch_bytes
 from pellucid.engines.loops.nest import nest
 from pellucid.engines.loops.parts import partial_bytes, split_reduction, tidy
 from pellucid.engines.loops.roles import has_contraction, orient
@@ -177,15 +177,26 @@ def _realised(graph: Graph, isa: Isa) -> Realisation:
     if node is None:
         columns = columns_of(graph)
         return _kernels(graph, isa) if columns is None else _columns(graph, columns, isa)
-    stage = first_stage(node, node.op.name == "convolution" and reads_padding(node))
+    stage = first_stage(node, may_read_padding(node))
     if stage is not None:
         return _staged(graph, node, stage, isa)
-    if phases_of(node):
-        return _in_phases(graph, node, isa)
     try:
-        return _kernels(graph, isa)
+        made = _in_phases(graph, node, isa) if phases_of(node) else _kernels(graph, isa)
     except ScatteredAxes as scattered:
         return _staged(graph, node, gathering(node, scattered.side), isa)
+    copied = first_stage(node)
+    if copied is None or reads_padding(node) or all(_reads(call, isa) for call in made.calls):
+        return made
+    return _staged(graph, node, copied, isa)
+
+
+def _reads(call: KernelCall, isa: Isa) -> bool:
+    """Whether a kernel reads what padding it meets as zeros, being made line by line."""
+    assert isinstance(call.kernel, Kernel), "convolutions are no kernels of kernels"
+    contracts = [s for s in nested(call.kernel.body) if isinstance(s, Contract)]
+    if not any(contract.within for contract in contracts):
+        return True
+    return plan_contraction(call.kernel, isa)[1].in_lines
 
 
 def _kernels(graph: Graph, isa: Isa, strides: tuple[Strides, ...] | None = None) -> Realisation:

@@ -11,9 +11,13 @@ from math import prod
 from typing import cast
 
 from pellucid.core.dtype import DType
+from pellucid.core.machine import cache_bytes
 from pellucid.engines.llvm.elementwise import memory_type, register_type
+from pellucid.engines.llvm.line_choice import grouped_tiling
+from pellucid.engines.llvm.line_sums import write_line_sums
+from pellucid.engines.llvm.lines import write_lines
 from pellucid.engines.llvm.loop import emit
-from pellucid.engines.llvm.product import define_product
+from pellucid.engines.llvm.product import KERNEL, define_product
 from pellucid.engines.llvm.product_results import Place
 from pellucid.engines.llvm.scope import Scope, Vector
 from pellucid.engines.llvm.sizes import Number
@@ -24,15 +28,17 @@ from pellucid.engines.llvm.tile_choice import choose_tiling
 from pellucid.engines.llvm.tiling import (
     Bound,
     Cut,
+    Groups,
     Param,
     ProductSpec,
     Strides,
     Tables,
     Tiling,
+    extents_of,
     static_cut,
 )
 from pellucid.engines.llvm.tiling import Size as ProductSize
-from pellucid.engines.llvm.types import I64, Value
+from pellucid.engines.llvm.types import I64, VOID, Value
 from pellucid.engines.loops.ir import (
     Affine,
     Axis,
@@ -45,21 +51,31 @@ from pellucid.engines.loops.ir import (
     Loop,
     Size,
     Statement,
+    Store,
     Within,
     nested,
 )
-from pellucid.engines.loops.roles import BLOCK, DEPTH, GROUP, ROWS, Roles, sort_loops
+from pellucid.engines.loops.roles import BLOCK, DEPTH, GROUP, ROWS, Roles, join_groups, sort_loops
 
 
 def plan_contraction(kernel: Kernel, isa: Isa) -> tuple[ProductSpec, Tiling]:
     """What product a kernel computes, and how it is cut: by its schedule, if it has one."""
+    _, spec, tiling = _planned(kernel, isa)
+    return spec, tiling
+
+
+def _planned(kernel: Kernel, isa: Isa) -> tuple[Roles, ProductSpec, Tiling]:
     roles = sort_loops(kernel)
-    spec = _spec(kernel, roles)
+    joined = join_groups(kernel, roles)
+    spec = _spec(kernel, joined)
+    if joined is not roles and grouped_tiling(spec, isa) is None:
+        joined, spec = roles, _spec(kernel, roles)
     if spec.is_static:
         tiling = choose_tiling(spec, isa)
-        return spec, _scheduled(tiling, kernel, roles) if kernel.schedule else tiling
+        tiling = _scheduled(tiling, kernel, joined) if kernel.schedule else tiling
+        return joined, spec, tiling
     block, group = (Param(kernel.parameters.index(name)) for name in (BLOCK, GROUP))
-    return spec, choose_tiling(spec, isa, block, group)
+    return roles, spec, choose_tiling(spec, isa, block, group)
 
 
 def contraction_cut(kernel: Kernel, isa: Isa) -> Cut:
@@ -108,11 +124,38 @@ def _scheduled(tiling: Tiling, kernel: Kernel, roles: Roles) -> Tiling:
 
 def define_contraction(module: Module, kernel: Kernel) -> None:
     """Add the function of a kernel with one contraction to a module."""
-    roles = sort_loops(kernel)
-    spec, tiling = plan_contraction(kernel, module.isa)
-    epilogue = _Epilogue(kernel, roles, tiling.lanes)
-    fetch = epilogue.fetch if spec.is_static and epilogue.fetched else None
+    roles, spec, tiling = _planned(kernel, module.isa)
+    epilogue = _Epilogue(kernel, roles, tiling.lanes, _is_far(spec))
+    if tiling.in_lines:
+        _define_lines(module, kernel.name, spec, tiling, epilogue)
+        return
+    fetch = epilogue.fetch if spec.is_static and epilogue.asked else None
     define_product(module, kernel.name, spec, tiling, epilogue.emit, fetch)
+
+
+def _define_lines(
+    module: Module, name: str, spec: ProductSpec, tiling: Tiling, epilogue: _Epilogue
+) -> None:
+    # As tiles are, lines are laid out by hand.
+    module.as_written = True
+    f = module.function(name, VOID, KERNEL)
+    if tiling.sums:
+        write_line_sums(f, spec, tiling, epilogue.emit)
+    else:
+        write_lines(f, spec, tiling, epilogue.emit, epilogue.fetch_results)
+    f.ret()
+
+
+def _is_far(spec: ProductSpec) -> bool:
+    """Whether a result is larger than the caches of a core, and its tiles take their time."""
+    if not spec.is_static:
+        return False
+    batch, m, n, k = extents_of(spec)
+    return k >= _LONG and batch * m * n * spec.dtype.bytes > cache_bytes(2)
+
+
+_LONG = 256
+"""The k's beside which it is little to ask for a tile's results."""
 
 
 def _spec(kernel: Kernel, roles: Roles) -> ProductSpec:
@@ -131,7 +174,13 @@ def _spec(kernel: Kernel, roles: Roles) -> ProductSpec:
     if folded:
         extents = *extents[:2], _total(kernel, DEPTH, contract.axes)
     lhs = strides(contract.lhs.index, m.name, k.name)
-    tables = None
+    tables, groups = None, None
+    if roles.group is not None:
+        columns, step = roles.n.extent, contract.lhs.index.coefficient(roles.group.name)
+        assert isinstance(columns, int), "groups are of known sizes"
+        assert isinstance(step, int), "groups are of known sizes"
+        groups = Groups(columns, step)
+        extents = extents[0], columns * cast(int, roles.group.extent), extents[2]
     if roles.windowed:
         step = contract.lhs.index.coefficient
         axes = (roles.rows, contract.axes)
@@ -149,7 +198,7 @@ def _spec(kernel: Kernel, roles: Roles) -> ProductSpec:
     out = Strides((0,) * len(batch), 0, 1)
     pointers = len(kernel.buffers)
     product = ProductSpec(dtype, batch, *extents, lhs, rhs, out, pointers, tables, roles.beside)
-    return replace(product, folded=folded)
+    return replace(product, folded=folded, groups=groups)
 
 
 def _bound(within: Within, roles: Roles) -> Bound:
@@ -170,32 +219,50 @@ def _total(kernel: Kernel, name: str, axes: tuple[Axis, ...]) -> ProductSize:
 
 @dataclass(frozen=True, slots=True)
 class _Epilogue:
-    """Emits all lines of the kernel but the contraction, for the sums at one place."""
+    """Emits all lines of the kernel but the contraction, for the sums at one place.
+
+    What is written `far` away, to more than a core's own caches hold, waits for its line.
+    """
 
     kernel: Kernel
     roles: Roles
     lanes: int
+    far: bool
 
     @property
-    def fetched(self) -> list[Load]:
-        """What is read for each row of the result, along it."""
-        lets = (s.value for s in _flat(self.kernel.body) if isinstance(s, Let))
-        loads = (one for one in lets if isinstance(one, Load))
+    def asked(self) -> list[Load | Store]:
+        """What is read for each row of the result, along it, or written far away."""
+        lines = _flat(self.kernel.body)
+        found = [s.value if isinstance(s, Let) else s for s in lines]
         n, rows = self.roles.n.name, {axis.name for axis in self.roles.rows}
         return [
             one
-            for one in loads
-            if one.index.coefficient(n) == 1 and any(name in rows for name, _ in one.index.terms)
+            for one in found
+            if isinstance(one, Load | Store)
+            and one.index.coefficient(n) == 1
+            and any(name in rows for name, _ in one.index.terms)
+            and (isinstance(one, Load) or self.far)
         ]
 
     def fetch(self, f: Function, place: Place) -> None:
-        """Ask for what is read at a place."""
+        """Ask for what is read, or written, at a place."""
         scope = self._scope(f, place)
-        for load in self.fetched:
-            start, _, wild = scope.locate(load.index)
+        for one in self.asked:
+            start, _, wild = scope.locate(one.index)
             if not wild:
-                dtype = self.kernel.buffer(load.buffer).dtype
-                f.prefetch(f.gep(scope.pointers[load.buffer], start, memory_type(dtype)))
+                dtype = self.kernel.buffer(one.buffer).dtype
+                at = f.gep(scope.pointers[one.buffer], start, memory_type(dtype))
+                f.prefetch(at, write=isinstance(one, Store))
+
+    def fetch_results(self, f: Function, place: Place) -> None:
+        """Ask for where results will be written at a place, along memory."""
+        scope = self._scope(f, place)
+        for store in (s for s in _flat(self.kernel.body) if isinstance(s, Store)):
+            start, _, wild = scope.locate(store.index)
+            if not wild and store.index.coefficient(self.roles.n.name) == 1:
+                dtype = self.kernel.buffer(store.buffer).dtype
+                at = f.gep(scope.pointers[store.buffer], start, memory_type(dtype))
+                f.prefetch(at, locality=2)
 
     def emit(self, f: Function, sums: Value, place: Place) -> None:
         """Give the sums the contraction's name and emit what follows it."""
@@ -218,15 +285,20 @@ class _Epilogue:
         }
         pointers = dict(zip(names, place.pointers, strict=True))
         batch = dict(zip((axis.name for axis in roles.batch), place.batch, strict=True))
-        axes: dict[str, Number] = {**batch, **self._rows(f, sizes, place.m)}
+        axes: dict[str, Number] = {**batch, **self._rows(f, sizes, place)}
         axes[roles.n.name] = place.n
+        if roles.group is not None:
+            # Columns are counted through all groups, which each index goes on by.
+            axes[roles.group.name] = 0
         return Scope(f, self.kernel, pointers, sizes, vector, axes)
 
-    def _rows(self, f: Function, sizes: dict[str, Value], m: Value) -> dict[str, Number]:
+    def _rows(self, f: Function, sizes: dict[str, Value], place: Place) -> dict[str, Number]:
         """Where the loops over m stand at a row."""
         rows = self.roles.rows
+        if place.rows:
+            return {axis.name: at for axis, at in zip(rows, place.rows, strict=True)}
         extents = [sizes[a.extent] if isinstance(a.extent, str) else a.extent for a in rows]
-        places = unravelled(f, m, extents)
+        places = unravelled(f, place.m, extents)
         return dict(zip((axis.name for axis in rows), places, strict=True))
 
 

@@ -24,6 +24,7 @@ from pellucid.engines.llvm.types import (
     F32,
     F64,
     I1,
+    I8,
     I16,
     I32,
     I64,
@@ -184,13 +185,13 @@ class Tile:
     """A register tile: `rows` x `vectors` vectors of `lanes` sums, and how lhs is read.
 
     `row` and `along` are the strides of lhs between rows and between k's; None: at run time.
-    `clamped`: the last rows may be missing, and repeat the last one that exists. `turned`: there is
-    one row, and rhs is read where it lies, each column along k; the last columns may be missing.
+    `clamped`: the last rows may be missing, and repeat the last one that exists.
     `fold`: each element of the panels holds so many k's (see `folded`), and `depth` counts these;
     `offset`: the sums begin at the row of rhs that follows the last, or, where the tile `raises`
     bytes of rhs by 128 as it reads them, at the numbers of lhs that do so. `unsigned`: bytes of rhs
     then are, and those of lhs are not. While k is at work, rhs is fetched for the k that lies
-    `ahead` by so many, if by any.
+    `ahead` by so many, if by any. It `fetches` the k-th of lines that begin `apart` bytes from each
+    other, from `later` on.
     """
 
     scalar: Type
@@ -200,10 +201,10 @@ class Tile:
     row: int | None
     along: int | None
     clamped: bool = False
-    turned: bool = False
     fold: int = 1
     offset: bool = False
     ahead: int = 0
+    fetches: bool = False
     raises: bool = False
     unsigned: bool = False
 
@@ -217,14 +218,22 @@ def define_tile(module: Module, name: str, tile: Tile) -> None:
     """Define `name(lhs, rhs, totals, depth, first, count, row, along, step)` for one chunk of k.
 
     `totals` (rows x columns, dense) becomes the chunk's sums where `first`, else grows by them;
-    `step` is the stride of rhs between k's; its columns are neighbours. `count` rows exist. Where
-    the tile is turned, `step` is the stride between columns, of which `count` exist.
+    `step` is the stride of rhs between k's; its columns are neighbours. `count` rows exist.
+    """
+    f = tile_function(module, name, tile.fetches)
+    finish_tile(f, tile, _chain(f, tile))
+
+
+def tile_function(module: Module, name: str, fetches: bool = False) -> Function:
+    """The function of a tile, with the parameters that `define_tile` tells of.
+
+    One that `fetches` is told of what as well: `later` and `apart`.
     """
     pointers = [("lhs", PTR), ("rhs", PTR), ("totals", PTR)]
     numbers = [("count", I64), ("row", I64), ("along", I64), ("step", I64)]
     signature = [*pointers, ("depth", I64), ("first", I1), *numbers]
-    f = module.function(name, VOID, signature, internal=True)
-    finish_tile(f, tile, _turned_chain(f, tile) if tile.turned else _chain(f, tile))
+    signature += [("later", PTR), ("apart", I64)] * fetches
+    return module.function(name, VOID, signature, internal=True)
 
 
 def finish_tile(f: Function, tile: Tile, sums: tuple[Value, ...]) -> None:
@@ -243,7 +252,7 @@ def finish_tile(f: Function, tile: Tile, sums: tuple[Value, ...]) -> None:
 
 def _chain(f: Function, tile: Tile) -> tuple[Value, ...]:
     # acc[r][v] = lhs[r, k] * rhs[k, v] + acc[r][v], k by k, from zero.
-    lhs, rhs, _, depth, _, count, row_stride, along_stride, step = f.parameters
+    lhs, rhs, _, depth, _, count, row_stride, along_stride, step, *fetched = f.parameters
     vector = tile.scalar.with_lanes(tile.lanes)
     row = row_stride if tile.row is None else tile.row
     along = along_stride if tile.along is None else tile.along
@@ -265,6 +274,9 @@ def _chain(f: Function, tile: Tile) -> tuple[Value, ...]:
         columns = [f.load(vector, at) for at in across]
         if tile.raises:
             columns = [f.xor(column, BYTES_OF_128) for column in columns]
+        if tile.fetches:
+            later, apart = fetched
+            f.prefetch(f.gep(later, f.mul(k.index, apart, nsw=True), I8), locality=2)
         if tile.ahead:
             later = f.gep(rhs, f.mul(f.add(k.index, tile.ahead), step, nsw=True), tile.scalar)
             for v in range(tile.vectors):
@@ -278,51 +290,6 @@ def _chain(f: Function, tile: Tile) -> tuple[Value, ...]:
             sums += [_step(f, tile, factor, column, acc) for column, acc in pairs]
         k.next(*sums)
     return k.results
-
-
-def _turned_chain(f: Function, tile: Tile) -> tuple[Value, ...]:
-    # The same chain for one row: small squares of rhs are turned in registers, k by k.
-    lhs, rhs, _, depth, _, count, _, along_stride, across = f.parameters
-    along = along_stride if tile.along is None else tile.along
-    last, inner = f.sub(count, 1), min(tile.lanes, 128 // tile.scalar.bits)
-    numbers = [least(f, constant(I64, column), last) for column in range(tile.columns)]
-    columns = [f.gep(rhs, mul(f, number, across), tile.scalar) for number in numbers]
-    # Lines of 64 bytes are read whole, for columns a power of two apart drive each other out.
-    line, square = 512 // tile.scalar.bits, f.and_(depth, -inner)
-    accs = [constant(tile.scalar.with_lanes(tile.lanes), 0)] * tile.vectors
-    whole, begin = f.and_(depth, -line), constant(I64, 0)
-    for first, end, width in ((begin, whole, line), (whole, square, inner), (square, depth, 1)):
-        with f.loop(first, end, width, accs=accs, name="k", unroll=1) as k:
-            sums = list(k.accs)
-            for start in range(0, width, min(width, inner)):
-                at = f.add(k.index, start)
-                factors = [
-                    f.load(tile.scalar, f.gep(lhs, mul(f, add(f, at, step), along), tile.scalar))
-                    for step in range(min(width, inner))
-                ]
-                for v, acc in enumerate(sums):
-                    mine = columns[v * tile.lanes : (v + 1) * tile.lanes]
-                    sums[v] = _turned_steps(f, tile, mine, at, factors, acc)
-            k.next(*sums)
-        accs = list(k.results)
-    return tuple(accs)
-
-
-def _turned_steps(
-    f: Function,
-    tile: Tile,
-    columns: Sequence[Value],
-    k: Value,
-    factors: Sequence[Value],
-    acc: Value,
-) -> Value:
-    """A few steps of one vector's chain: one for each factor, from k on."""
-    type = tile.scalar.with_lanes(len(factors))
-    pieces = [f.load(type, f.gep(column, k, tile.scalar)) for column in columns]
-    vectors = turned(f, pieces)
-    for factor, vector in zip(factors, vectors, strict=True):
-        acc = multiply_add(f, f.splat(factor, vector.type), vector, acc)
-    return acc
 
 
 def _grown(

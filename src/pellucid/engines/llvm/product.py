@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from pellucid.core.dtype import uint8
 from pellucid.engines.llvm.amx import AmxTile, begin_tiles, define_amx_tile, end_tiles
+from pellucid.engines.llvm.one_row import define_streamed_tile, define_turned_tile
 from pellucid.engines.llvm.panels import Tile, define_tile
 from pellucid.engines.llvm.product_operands import Columns, Operands, divides, static
 from pellucid.engines.llvm.product_plan import Part, Plan
@@ -44,6 +45,9 @@ from pellucid.engines.llvm.tiling import (
 )
 from pellucid.engines.llvm.types import I64, PTR, VOID, Value
 
+KERNEL = (("pointers", PTR), ("sizes", PTR), ("lo", I64), ("hi", I64), ("context", PTR))
+"""The parameters of a product's kernel."""
+
 
 def define_product(
     module: Module,
@@ -63,8 +67,7 @@ def define_product(
     """
     # Tiles are laid out by hand; LLVM would gather their loads in front and spill the sums.
     module.as_written = True
-    parameters = [("pointers", PTR), ("sizes", PTR), ("lo", I64), ("hi", I64), ("context", PTR)]
-    f = module.function(name, VOID, parameters)
+    f = module.function(name, VOID, KERNEL)
     kernel = _Kernel(f, spec, tiling, epilogue or storing(spec), fetch)
     if tiling.amx:
         begin_tiles(f, _amx_tile(spec, tiling))
@@ -140,6 +143,21 @@ class _Kernel:
         if plan.chunks == 1:
             self._chunk(Part(batch, tiles, panels, 0, plan.k))
             return
+        if self.tiling.turned:
+            # Columns that lie along k are read from end to end.
+            with f.loop(*panels, name="column", unroll=1) as panel:
+                self._chunks(batch, tiles, (panel.index, add(f, panel.index, 1)))
+            return
+        self._chunks(batch, tiles, panels)
+
+    def _chunks(
+        self,
+        batch: tuple[Number, ...],
+        tiles: tuple[Number, Number],
+        panels: tuple[Number, Number],
+    ) -> None:
+        """The same, one chunk of k after the other."""
+        f, plan = self.f, self.plan
         with f.loop(0, greatest(f, plan.k, 1), plan.chunk, name="chunk", unroll=1) as chunk:
             depth = least(f, plan.chunk, sub(f, plan.k, chunk.index))
             self._chunk(Part(batch, tiles, panels, chunk.index, depth))
@@ -225,9 +243,13 @@ class _Kernel:
             lhs = plan.lhs.at(f, part.batch, plan.first_row(tile), part.k)
             row, along = plan.lhs.first, plan.lhs.second
         first = f.icmp("eq", value(part.k), 0)
-        count = columns.count if self.tiling.turned else plan.own_rows(tile)[1]
+        one_row = self.tiling.turned or self.tiling.streamed
+        count = columns.count if one_row else plan.own_rows(tile)[1]
         numbers = [value(number) for number in (count, row, along, columns.step)]
         depth = value(parts(f, part.depth, self.tiling.fold))
+        if self.tiling.fetched:
+            later, apart = self.operands.next_packed(part, panel, tile)
+            numbers += [later, value(apart)]
         operands = (lhs, columns.at, totals, depth, first, *numbers)
         f.call(self._tile_name, VOID, operands)
 
@@ -266,8 +288,16 @@ class _Kernel:
             if tiling.pack_lhs
             else (static(spec.lhs.first), static(spec.lhs.second))
         )
-        tile = Tile(self.plan.scalar, *shape, row, along, not tiling.even, tiling.turned)
+        tile = Tile(self.plan.scalar, *shape, row, along, not tiling.even)
         tile = replace(tile, fold=tiling.fold, offset=tiling.offset, ahead=tiling.ahead)
+        tile = replace(tile, fetches=tiling.fetched)
+        if tiling.streamed:
+            define_streamed_tile(module, self._tile_name, tile)
+            return
+        if tiling.turned:
+            whole = divides(tiling.columns, spec.n)
+            define_turned_tile(module, self._tile_name, tile, static(spec.rhs.second), whole)
+            return
         raises = self.operands.sums_rows
         tile = replace(tile, raises=raises, unsigned=(spec.dtype is uint8) != raises)
         define_tile(module, self._tile_name, tile)

@@ -26,7 +26,7 @@ from pellucid.engines.llvm.sizes import (
     value,
 )
 from pellucid.engines.llvm.text import Function, Module
-from pellucid.engines.llvm.tiling import Size, lhs_width, zeros_of
+from pellucid.engines.llvm.tiling import LINE, Size, lhs_width, zeros_of
 from pellucid.engines.llvm.types import I64, VOID, Value, constant
 
 
@@ -96,7 +96,7 @@ class Operands:
             return Columns(n, source, plan.rhs.second, count)
         if plan.tiling.pack_rhs:
             return Columns(n, self._packed(part, panel, source, count), columns, count)
-        if plan.tiling.beside or divides(columns, plan.spec.n):
+        if plan.tiling.beside or plan.tiling.streamed or divides(columns, plan.spec.n):
             return Columns(n, source, plan.rhs.first, count)
         whole = f.icmp("sge", value(count), columns)
         with f.when(f.not_(whole), name="edge"):
@@ -129,20 +129,43 @@ class Operands:
         return f.gep(plan.rhs_panel, mul(f, place, plan.panel_size), plan.scalar)
 
     def next_panel(self, part: Part, panel: Value, tile: Value) -> Value:
-        """The part of the panel after this one that a tile is to fetch: a vector of each k.
-
-        After the last panel comes the first one of the next chunk; after the last chunk, the first.
-        """
+        """The part of the panel after this one that a tile is to fetch: a vector of each k."""
         f, plan, tiling = self.f, self.plan, self.plan.tiling
-        after = f.add(panel, 1)
-        ends = f.icmp("sge", after, value(part.panels[1]))
-        end = add(f, part.k, part.depth)
-        chunk = f.select(f.icmp("sge", value(end), value(plan.k)), constant(I64, 0), value(end))
-        k = f.select(ends, chunk, value(part.k))
-        first = f.select(ends, value(part.panels[0]), after)
+        k, first = self._after(part, panel, 1)
         vector = remainder(f, sub(f, tile, part.tiles[0]), tiling.vectors)
         n = add(f, mul(f, first, tiling.columns), mul(f, vector, tiling.lanes))
         return plan.rhs.at(f, part.batch, k, n)
+
+    def next_packed(self, part: Part, panel: Value, tile: Value) -> tuple[Value, Number]:
+        """The line of the panels packed next that a tile is to fetch: where, and the step in bytes.
+
+        A panel's element is made of several lines: the first tiles of a block each fetch one of
+        them, for all elements; later ones have nothing left to do.
+        """
+        f, plan, tiling = self.f, self.plan, self.plan.tiling
+        bytes = plan.spec.dtype.bytes
+        across = -(-tiling.slab * tiling.columns * bytes // LINE)
+        k, first = self._after(part, panel, tiling.slab)
+        line = sub(f, tile, part.tiles[0])
+        column = mul(f, remainder(f, line, across), LINE // bytes)
+        n = add(f, mul(f, first, tiling.columns), column)
+        at = plan.rhs.at(f, part.batch, add(f, k, quotient(f, line, across)), n)
+        idle = f.icmp("sge", value(line), tiling.fold * across)
+        step = mul(f, plan.rhs.first, tiling.fold * bytes)
+        here = plan.rhs.at(f, part.batch, k, mul(f, first, tiling.columns))
+        return f.select(idle, here, at), f.select(idle, constant(I64, 0), value(step))
+
+    def _after(self, part: Part, panel: Value, count: int) -> tuple[Value, Value]:
+        """The k and the panel that follow `count` panels.
+
+        After the last panel comes the first one of the next chunk; after the last chunk, the first.
+        """
+        f, plan = self.f, self.plan
+        after = f.add(panel, count)
+        ends = f.icmp("sge", after, value(part.panels[1]))
+        end = add(f, part.k, part.depth)
+        chunk = f.select(f.icmp("sge", value(end), value(plan.k)), constant(I64, 0), value(end))
+        return f.select(ends, chunk, value(part.k)), f.select(ends, value(part.panels[0]), after)
 
     def _call_packing(
         self, which: str, source: Value, panel: Value, depth: Number, count: Number
@@ -166,7 +189,8 @@ class Operands:
             strides = static(spec.lhs.first), static(spec.lhs.second)
             self._define_packing(module, "lhs", *strides, False, lhs_width(tiling))
         whole = divides(tiling.columns, spec.n)
-        if tiling.pack_rhs or not (whole or tiling.turned or tiling.beside):
+        lies = whole or tiling.turned or tiling.streamed or tiling.beside
+        if tiling.pack_rhs or not lies:
             strides = static(spec.rhs.second), static(spec.rhs.first)
             self._define_packing(module, "rhs", *strides, whole, tiling.columns)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pellucid.engines.llvm.matrices import Matrix
 from pellucid.engines.llvm.panels import element, narrowed
 from pellucid.engines.llvm.product_plan import Part, Plan
-from pellucid.engines.llvm.sizes import Number, add, mul, sub, value
+from pellucid.engines.llvm.sizes import Number, add, least, mul, sub, value
 from pellucid.engines.llvm.text import Function
 from pellucid.engines.llvm.tiling import ProductSpec, Size
 from pellucid.engines.llvm.types import I1, I64, Value, constants
@@ -23,7 +23,8 @@ class Place:
     """Where a vector of finished results stands.
 
     Its lanes are the columns n, n + 1, ...; where `mask` is given, only those it allows exist.
-    `pointers` are the kernel's buffers in the order of the call, `sizes` its sizes.
+    `pointers` are the kernel's buffers in the order of the call, `sizes` its sizes. Where m is
+    several loops that are counted each, they stand at `rows`.
     """
 
     pointers: tuple[Value, ...]
@@ -32,6 +33,7 @@ class Place:
     m: Value
     n: Value
     mask: Value | None
+    rows: tuple[Value, ...] = ()
 
 
 Epilogue = Callable[[Function, Value, Place], None]
@@ -42,7 +44,7 @@ The sums come in the accumulator's type (`panels.accumulator`), not yet rounded 
 
 
 Fetch = Callable[[Function, Place], None]
-"""Asks memory for what the epilogue will read at a place."""
+"""Asks memory for what the epilogue will read, or write, at a place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Results:
 
     def ask(self, part: Part, tile: Value, panel: Value) -> None:
         """Ask for what the epilogue will read, so that it comes while the sums are made."""
-        if self.fetch is None:
+        if self.fetch is None or self.plan.tiling.streamed:
             return
         f, plan = self.f, self.plan
         batch, n = tuple(map(value, part.batch)), mul(f, panel, plan.tiling.columns)
@@ -79,6 +81,9 @@ class Results:
 
     def _row(self, part: Part, m: Value, n: Number, sums: Value) -> None:
         f, columns, all = self.f, self.plan.tiling.columns, self.plan.n
+        if self.plan.tiling.streamed:
+            self._stream(part, m, n, sums, least(f, sub(f, all, n), columns))
+            return
         if isinstance(all, int) and (all % columns == 0 or all < columns):
             self._vectors(part, m, n, sums, min(all, columns))
             return
@@ -88,6 +93,16 @@ class Results:
             lambda: self._vectors(part, m, n, sums, columns),
             lambda: self._edge(part, m, n, sums, count),
         )
+
+    def _stream(self, part: Part, m: Value, n: Number, sums: Value, count: Number) -> None:
+        """Emit a row that is too long to be written out: whole vectors, then what is left."""
+        f, lanes = self.f, self.plan.tiling.lanes
+        whole = f.and_(value(count), -lanes)
+        with f.loop(0, whole, lanes, name="column", unroll=1) as column:
+            self._emit(part, m, add(f, n, column.index), sums, column.index, None)
+        with f.when(f.icmp("slt", whole, value(count)), name="edge"):
+            mask = f.mask(f.sub(value(count), whole), lanes)
+            self._emit(part, m, add(f, n, whole), sums, whole, mask)
 
     def _vectors(
         self, part: Part, m: Value, n: Number, sums: Value, columns: int

@@ -9,16 +9,52 @@ from pellucid.engines.llvm.types import I32, Type, Value, undefined
 
 
 def turned(f: Function, pieces: Sequence[Value]) -> list[Value]:
-    """The columns of a matrix whose rows are the pieces, each 128 bits or a single element.
+    """The columns of a matrix whose rows are the pieces: one element each, or 128 or 256 bits."""
+    (columns,) = turned_beside(f, [pieces])
+    return columns
 
-    Piece r and those 4, 8, ... further (2, for 64-bit elements) share a vector, each in a lane of
-    128 bits; then squares are turned within the lanes, where x86 shuffles cost least.
+
+def turned_beside(f: Function, matrices: Sequence[Sequence[Value]]) -> list[list[Value]]:
+    """The columns of each of several matrices, whose rows are read side by side.
+
+    Of 128 bits, piece r and those 4, 8, ... further (2, for 64-bit elements) share a vector, each
+    in a lane of 128 bits; then squares are turned within the lanes, where x86 shuffles cost least.
+    Of 256 bits, half as many do, and squares change places in the end: one shuffle more a vector,
+    for half the loads.
     """
-    inner = pieces[0].type.lanes
-    if inner == 1:
-        return [gathered(f, pieces)]
-    rows = [_concatenated(f, pieces[r::inner]) for r in range(inner)]
-    if inner == 2:
+    rows = list(zip(*(_shared(pieces) for pieces in matrices), strict=True))
+    joined = [[_concatenated(f, group) for group in row] for row in rows]
+    return [_turned_rows(f, vectors) for vectors in zip(*joined, strict=True)]
+
+
+def _shared(pieces: Sequence[Value]) -> list[Sequence[Value]]:
+    """Which pieces share each vector."""
+    width, inner = pieces[0].type.lanes, max(128 // pieces[0].type.bits, 1)
+    if width == 1:
+        return [pieces]
+    some = len(pieces) * inner // width
+    parts = (pieces[start : start + some] for start in range(0, len(pieces), some))
+    return [part[r::inner] for part in parts for r in range(inner)]
+
+
+def _turned_rows(f: Function, rows: Sequence[Value]) -> list[Value]:
+    """The columns, of vectors that each hold a few rows."""
+    inner = 128 // rows[0].type.bits
+    if len(rows) <= inner:
+        return list(rows) if len(rows) == 1 else _turned_in_lanes(f, rows)
+    halves = [_turned_in_lanes(f, half) for half in (rows[:inner], rows[inner:])]
+    columns: list[Value] = []
+    for lane in (0, 1):
+        # Of each half the first rows, then the next ones.
+        order = [lane, lane + 2, lane + 4, lane + 6]
+        picks = [inner * one + at for one in order for at in range(inner)]
+        columns += [f.shuffle(low, high, picks) for low, high in zip(*halves, strict=True)]
+    return columns
+
+
+def _turned_in_lanes(f: Function, rows: Sequence[Value]) -> list[Value]:
+    """Squares of 128 bits a row, side by side, each turned."""
+    if len(rows) == 2:
         return [_weave(f, rows[0], rows[1], 2, pick) for pick in ((0, 2), (1, 3))]
     low, high = (0, 4, 1, 5), (2, 6, 3, 7)
     pairs = [_weave(f, rows[r], rows[r + 1], 4, pick) for r in (0, 2) for pick in (low, high)]
@@ -27,6 +63,8 @@ def turned(f: Function, pieces: Sequence[Value]) -> list[Value]:
 
 
 def _concatenated(f: Function, pieces: Sequence[Value]) -> Value:
+    if pieces[0].type.lanes == 1:
+        return gathered(f, pieces)
     while len(pieces) > 1:
         lanes = range(2 * pieces[0].type.lanes)
         pairs = zip(pieces[::2], pieces[1::2], strict=True)

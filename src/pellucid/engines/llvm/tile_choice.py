@@ -5,6 +5,7 @@ By the extents where they are known, else what suits most. Nothing here touches 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from math import gcd
 
@@ -19,12 +20,15 @@ from pellucid.core.dtype import (
     uint32,
     uint64,
 )
-from pellucid.core.machine import cache_bytes
+from pellucid.core.machine import cache_bytes, usable_cores
 from pellucid.engines.llvm.amx import TILE_BYTES, TILE_ROWS
 from pellucid.engines.llvm.folded import fold_of
+from pellucid.engines.llvm.line_choice import grouped_tiling
+from pellucid.engines.llvm.one_row import TOGETHER
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.llvm.tiling import (
     CHUNK,
+    LINE,
     ProductSpec,
     Size,
     Tiling,
@@ -42,7 +46,8 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
     """
     chosen = _in_tiles if _suits_amx(spec, isa) else _chosen
     tiling = chosen(spec, isa, block, group)
-    return replace(tiling, slab=_slab(spec, tiling))
+    tiling = replace(tiling, slab=_slab(spec, tiling))
+    return replace(tiling, fetched=_fetches_packed(spec, tiling))
 
 
 def _suits_amx(spec: ProductSpec, isa: Isa) -> bool:
@@ -62,13 +67,16 @@ def _in_tiles(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
     batch, m, n, k = extents_of(spec)
     # Where they lie, rows of lhs have to end with whole tiles.
     whole = k % TILE_BYTES == 0 and chunk_length(k, tiling.chain) % TILE_BYTES == 0
-    rows = _even_rows(spec, m, tiling.rows)
+    rows = _even(m, max(-(-m // tiling.rows), 1))
     tiling = replace(tiling, rows=rows, pack_lhs=not whole, even=True, block=1, group=1)
     made = cut(spec.dtype, tiling, batch, m, n, k)
     return replace(tiling, block=made.block, group=made.group)
 
 
 def _chosen(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
+    in_lines = grouped_tiling(spec, isa)
+    if in_lines is not None:
+        return in_lines
     if spec.beside:
         return _beside(spec, isa, block, group)
     lanes = isa.lanes(accumulator_bits(spec.dtype))
@@ -78,10 +86,13 @@ def _chosen(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
     tables = spec.tables is not None
     turned = _turns_rhs(spec) and not tables
     pack_rhs = _packs_rhs(spec) and not turned
+    streamed = not (tables or turned or pack_rhs) and _streams_rhs(spec, lanes)
     rows, vectors = (1, 1) if turned else _register_tile(spec, isa, lanes, pack_rhs)
+    if streamed:
+        vectors = _streamed_vectors(spec, lanes)
     pack_lhs = not tables and _packs_lhs(spec, rows, vectors * lanes)
-    if not (pack_lhs or tables) and rows > 8 and _collides(spec):
-        rows, vectors = _low_tile(spec, isa, rows, vectors)
+    if not (pack_lhs or tables) and rows > _lines_held(spec):
+        rows, vectors = _low_tile(spec, isa, lanes)
     folding = _folding(spec.dtype, isa, tables or lanes == 1)
     if not spec.is_static:
         even = isinstance(spec.m, int) and not tables
@@ -93,7 +104,8 @@ def _chosen(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
     batch, m, n, k = extents_of(spec)
     rows = _even_rows(spec, m, rows)
     tiling = Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, not tables, 1, 1, turned, tables)
-    tiling = replace(tiling, ahead=_ahead(spec, tiling), **folding)
+    tiling = replace(tiling, streamed=streamed, **folding)
+    tiling = replace(tiling, ahead=_ahead(spec, tiling))
     made = cut(spec.dtype, tiling, batch, m, n, k)
     return replace(tiling, block=made.block, group=made.group)
 
@@ -139,6 +151,8 @@ _FEW_VECTORS = 9
 
 def _ahead(spec: ProductSpec, tiling: Tiling) -> int:
     """How many k's ahead rhs is fetched: further where each lies in a page of its own."""
+    if tiling.streamed:
+        return 0 if _is_near(spec) else TOGETHER
     few = isinstance(spec.m, int) and (spec.folded or spec.m <= _ONE_TILE)
     if not few or tiling.pack_rhs or tiling.turned or tiling.tables or tiling.lanes == 1:
         return 0
@@ -166,32 +180,64 @@ def fetched_rows(spec: ProductSpec, tiling: Tiling) -> int:
     step = spec.tables.row_strides[-1]
     if not isinstance(step, int):
         return 2
-    # Lines 4 KiB apart share a set of eight.
-    held = 8 * (_PAGE // gcd(step * spec.dtype.bytes, _PAGE))
-    return 1 if 2 * tiling.rows <= held else 2
+    return 1 if 2 * tiling.rows <= _rows_held(step * spec.dtype.bytes) else 2
 
 
-def _low_tile(spec: ProductSpec, isa: Isa, rows: int, vectors: int) -> tuple[int, int]:
-    """A tile low enough for rows of lhs that collide, if there are columns for it."""
-    wide = isinstance(spec.n, int) and spec.n % (4 * isa.lanes(accumulator_bits(spec.dtype))) == 0
-    return (7, 4) if wide and isa.registers >= 32 else (rows, vectors)
+def _low_tile(spec: ProductSpec, isa: Isa, lanes: int) -> tuple[int, int]:
+    """A tile low enough for rows of lhs that collide: the widest, unless much of it were idle."""
+    # Beside sums and a line of rhs there is a number of lhs; 32 registers are those of AVX-512.
+    held, registers = _lines_held(spec), isa.registers - (1 if isa.registers == 32 else 2)
+    tiles = [(min(held, registers // vectors - 1), vectors) for vectors in (1, 2, 3, 4)]
+    needed = -(-spec.n // lanes) if isinstance(spec.n, int) else tiles[-1][1]
+
+    def cost(tile: tuple[int, int]) -> float:
+        # In multiply-adds of a row of the result; a tile costs one more for each k.
+        rows, vectors = tile
+        return -(-needed // vectors) * (vectors + 1 / rows)
+
+    return min(tiles, key=cost)
+
+
+def _lines_held(spec: ProductSpec) -> int:
+    """Of how many rows of lhs the nearest cache can hold a line, as far as that is known."""
+    step = spec.lhs.first if isinstance(spec.lhs.first, int) else 0
+    return _rows_held(step * spec.dtype.bytes)
+
+
+def _rows_held(step: int) -> int:
+    """Of how many rows so many bytes apart the nearest cache can hold a line, wherever k stands.
+
+    Lines 4 KiB apart share a set, of eight lines at least.
+    """
+    return 8 * (_PAGE // gcd(step or 1, _PAGE))
 
 
 def _even_rows(spec: ProductSpec, m: int, tallest: int) -> int:
     """The height of tiles that are as even as can be; through tables, one that divides a line.
 
-    128 rows are 18 tiles of 6 and 4 of 5, not 21 and one of 2. Where no height divides a line, rows
-    too many are weighed against a row's worth that each tile costs: 49 are 5 of 10, not 4 of 13.
+    128 rows are 18 tiles of 6 and 4 of 5, not 21 and one of 2. Rows too many, which are computed
+    twice, are weighed against a row's worth that each tile costs: 256 are 20 tiles of 13, not 19 of
+    14; 49 through tables are 5 of 10, not 4 of 13.
     """
     if spec.tables is None:
-        return -(-m // -(-m // tallest)) if m else tallest
+        fewest = max(-(-m // tallest), 1)
+        return _least_rows(m, (_even(m, tiles) for tiles in (fewest, fewest + 1)))
     line = spec.tables.rows[-1] if spec.tables.rows else 0
     if isinstance(line, int) and line:
         for rows in range(min(tallest, line), -(-6 * tallest // 7) - 1, -1):
             if line % rows == 0:
                 return rows
     tallest = min(tallest, max(m, 1))
-    heights = range(-(-5 * tallest // 7), tallest + 1)
+    return _least_rows(m, range(-(-5 * tallest // 7), tallest + 1))
+
+
+def _even(m: int, tiles: int) -> int:
+    """The height of so many tiles."""
+    return max(-(-m // tiles), 1)
+
+
+def _least_rows(m: int, heights: Iterable[int]) -> int:
+    """The height of tiles by which the fewest rows are computed; the taller one of equals."""
     return min(heights, key=lambda rows: (-(-m // rows) * (rows + 1), -rows))
 
 
@@ -226,21 +272,44 @@ _SHORT_ROW = 2048
 """Bytes from one k of rhs to the next up to which its panels are read where they lie."""
 
 
+def _fetches_packed(spec: ProductSpec, tiling: Tiling) -> bool:
+    """Whether tiles fetch the panels of rhs that are packed next: short pieces of long rows."""
+    along = spec.rhs.second == 1 and spec.is_static and not (tiling.amx or tiling.tables)
+    return tiling.pack_rhs and along and not spec.folded and tiling.block != 1
+
+
 def _slab(spec: ProductSpec, tiling: Tiling) -> int:
     """How many panels of rhs have a cache line of each row together, where they are packed."""
+    if tiling.streamed:
+        return 0
     line = tiling.columns * spec.dtype.bytes
     plain = tiling.pack_rhs and not spec.folded
-    whole = plain and spec.rhs.second == 1 and line < _LINE and _LINE % line == 0
-    return _LINE // line if whole and tiling.fold > 1 else 1
-
-
-_LINE = 64
-"""Bytes of a cache line."""
+    whole = plain and spec.rhs.second == 1 and line < LINE and LINE % line == 0
+    return LINE // line if whole and tiling.fold > 1 else 1
 
 
 def _turns_rhs(spec: ProductSpec) -> bool:
     one_row = spec.m == 1 and spec.n != 1
     return one_row and spec.rhs.first == 1 and spec.rhs.second != 1 and spec.dtype in NATIVE
+
+
+def _streams_rhs(spec: ProductSpec, lanes: int) -> bool:
+    """Whether rhs is read in long lines: one row, too wide for its sums to stay in registers."""
+    one_row = spec.is_static and spec.m == 1 and spec.dtype in NATIVE
+    return one_row and isinstance(spec.n, int) and spec.n > _NARROW * lanes
+
+
+def _streamed_vectors(spec: ProductSpec, lanes: int) -> int:
+    """How wide a line is: a page of memory at most, less if there are threads to share it."""
+    _, _, n, _ = extents_of(spec)
+    needed = -(-n // lanes)
+    widest = _PAGE * 8 // (accumulator_bits(spec.dtype) * lanes)
+    parts = max(-(-needed // widest), min(needed // _NARROW, usable_cores()))
+    return -(-needed // parts)
+
+
+_NARROW = 16
+"""Columns in so many vectors: a line no longer is summed up in registers."""
 
 
 def _packs_lhs(spec: ProductSpec, rows: int, columns: int) -> bool:
@@ -249,16 +318,7 @@ def _packs_lhs(spec: ProductSpec, rows: int, columns: int) -> bool:
     if spec.m == 1 or (isinstance(spec.n, int) and spec.n <= columns):
         return False
     wide = isinstance(spec.n, int) and spec.n >= 8 * columns
-    return spec.lhs.second != 1 or (wide and rows > 8 and _collides(spec))
-
-
-def _collides(spec: ProductSpec) -> bool:
-    """Whether rows of lhs lie so that a nearest cache of 4 KiB a way can hold few of them at once.
-
-    Lines a multiple of that apart share a set, of eight lines at least.
-    """
-    step = spec.lhs.first * spec.dtype.bytes if isinstance(spec.lhs.first, int) else 0
-    return step > 0 and step % 4096 == 0
+    return spec.lhs.second != 1 or (wide and rows > _lines_held(spec))
 
 
 NATIVE = (float32, float64, int32, uint32, int64, uint64)

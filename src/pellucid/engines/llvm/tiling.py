@@ -29,6 +29,9 @@ KEPT = 1 << 16
 Where rows are packed for each span there may be more, for packing costs more than far totals.
 """
 
+LINE = 64
+"""Bytes of a cache line."""
+
 
 @dataclass(frozen=True, slots=True)
 class Param:
@@ -83,15 +86,23 @@ class Tables:
 
 
 @dataclass(frozen=True, slots=True)
+class Groups:
+    """So many `columns` of rhs see the same elements of lhs, the next so many those `step` on."""
+
+    columns: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProductSpec:
     """out[b, m, n] = sum over k of lhs[b, m, k] * rhs[b, k, n], in `dtype`.
 
     Strides are those of lhs as (m, k), rhs as (k, n) and, where no epilogue stores, out as (m, n).
     `pointers` counts the kernel's buffers. A unit stride should be given as the int 1. With
     `tables`, lhs[b, m, k] lies at the sum of a number for m and a number for k; it then may also be
-    `beside` rhs: lhs[b, m, k, n], at step 1 along n, takes its place. `folded`: rhs lies
-    in memory in elements of 32 bits that hold several k's, as many as the tiling folds; K is a
-    multiple of it. Its strides are in such elements, from one to the next.
+    `beside` rhs: lhs[b, m, k, n], at step 1 along n, takes its place; or columns come in `groups`.
+    `folded`: rhs lies in memory in elements of 32 bits that hold several k's, as many as the tiling
+    folds; K is a multiple of it. Its strides are in such elements, from one to the next.
     """
 
     dtype: DType
@@ -106,6 +117,7 @@ class ProductSpec:
     tables: Tables | None = None
     beside: bool = False
     folded: bool = False
+    groups: Groups | None = None
 
     @property
     def is_static(self) -> bool:
@@ -133,11 +145,15 @@ class Tiling:
     The register tile is `rows` x (`vectors` * `lanes`). A task is `block` tiles of rows by `group`
     panels of columns. `even`: the tiles of m differ by one row at most (m is known); otherwise all
     have `rows` but the last. `turned`: there is one row, and the columns of rhs lie along k: they
-    are turned in registers. `tables`: lhs is read where it lies, through tables of rows and k's.
-    `beside`: so are vectors of lhs and rhs, which are multiplied lane by lane.
+    are turned in registers. `streamed`: there is one row, whose sums are kept in memory while rows
+    of rhs are read side by side. `tables`: lhs is read where it lies, through tables of rows and
+    k's. `beside`: so are vectors of lhs and rhs, which are multiplied lane by lane.
     `fold`: an element of the packed panels holds so many k's (see `folded`). `chain`: a chunk of k
     is not longer. `ahead`: rhs, which few rows read once, is fetched so many k's ahead. `slab`: so
-    many panels of rhs are packed at once. `amx`: the register tile is a square of AMX's tiles.
+    many panels of rhs are packed at once. `fetched`: tiles fetch those that are packed next. `amx`:
+    the register tile is a square of AMX's tiles. `line`: rows come in lines of so many, each cut by
+    itself; a task is `block` lines. `idle`: so many lanes of each vector have no column. `sums`: it
+    is k that runs along lines.
     """
 
     rows: int
@@ -156,6 +172,11 @@ class Tiling:
     ahead: int = 0
     slab: int = 1
     amx: bool = False
+    streamed: bool = False
+    fetched: bool = False
+    line: int = 0
+    idle: int = 0
+    sums: bool = False
 
     @property
     def offset(self) -> bool:
@@ -166,9 +187,14 @@ class Tiling:
         return self.fold == 4 and not self.amx
 
     @property
+    def in_lines(self) -> bool:
+        """Whether results, or sums over k, are made line by line."""
+        return self.line > 0 or self.sums
+
+    @property
     def columns(self) -> int:
         """The columns of a tile, which are those of a panel."""
-        return self.vectors * self.lanes
+        return self.vectors * (self.lanes - self.idle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +229,9 @@ def ranked_ways(tiling: Tiling, batch: int, m: int, n: int, k: int) -> list[tupl
     # Through tables the rows of a block mostly read what their neighbours read; beside rhs, a line
     # of n for each row, which each panel reads a part of.
     depth = -(-k // tiling.fold)
-    deep = (
-        8 * n if tiling.beside else min(depth, CHUNK) * (1 if tiling.tables else 4)
-    ) * tiling.rows
+    deep = (8 * n if tiling.beside else min(depth, CHUNK) * (1 if tiling.tables else 4)) * (
+        tiling.line or tiling.rows
+    )
     fits = [block for block in blocks if block * deep <= _cached()] or [blocks[-1]]
     ways = product(fits, groups)
     return sorted(ways, key=lambda way: _cost(tiling, batch, tiles, panels, depth, *way))
@@ -214,12 +240,27 @@ def ranked_ways(tiling: Tiling, batch: int, m: int, n: int, k: int) -> list[tupl
 def static_cut(spec: ProductSpec, tiling: Tiling) -> Cut:
     """The launch of a static product."""
     made = _launch(spec.dtype, tiling, *extents_of(spec))
+    if tiling.in_lines:
+        return replace(made, scratch_bytes=sums_bytes(spec, tiling) if tiling.sums else 0)
     if spec.tables is None or not spec.tables.bounds:
         return made
     # Which places of each row exist, and a line of zeros.
     bits = 64 * -(-(made.block + 1) * tiling.rows // 8)
     zeros = 64 * -(-zeros_of(spec, tiling) * accumulator_bits(spec.dtype) // 512)
     return replace(made, scratch_bytes=made.scratch_bytes + bits + zeros)
+
+
+def sums_bytes(spec: ProductSpec, tiling: Tiling) -> int:
+    """The scratch memory of a task that sums along lines: a table of its rows, and its totals."""
+    tiles = _known(tiling.block) * _known(tiling.group)
+    totals = tiles * tiling.rows * tiling.vectors * tiling.lanes
+    return table_bytes(spec) + 64 * -(-totals * accumulator_bits(spec.dtype) // 512)
+
+
+def table_bytes(spec: ProductSpec) -> int:
+    """The first of it: a number for each row, and one for each of its bounds."""
+    assert spec.tables is not None, "lines are found by tables"
+    return 64 * -(-_known(spec.m) * (1 + len(spec.tables.bounds)) // 8)
 
 
 def run_of(spec: ProductSpec) -> int:
@@ -270,7 +311,7 @@ def _launch(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) ->
     block, group = _known(tiling.block), _known(tiling.group)
     tiles, panels = _tiles_and_panels(tiling, m, n)
     tasks = batch * -(-tiles // block) * -(-panels // group)
-    products = block * tiling.rows * group * tiling.columns * max(k, 1)
+    products = block * _height(tiling) * group * tiling.columns * max(k, 1)
     chunk = chunk_length(k, tiling.chain)
     span = SPAN if tiling.pack_lhs else min(SPAN, KEPT // (block * tiling.rows))
     kept = min(max(span // (group * tiling.columns), 1) * group, panels)
@@ -286,7 +327,12 @@ def _launch(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) ->
 
 
 def _tiles_and_panels(tiling: Tiling, m: int, n: int) -> tuple[int, int]:
-    return -(-m // tiling.rows), -(-n // tiling.columns)
+    return -(-m // (tiling.line or tiling.rows)), -(-n // tiling.columns)
+
+
+def _height(tiling: Tiling) -> int:
+    """The rows that a tile, or all tiles of a line, compute."""
+    return -(-tiling.line // tiling.rows) * tiling.rows if tiling.line else tiling.rows
 
 
 # Multiplications.
@@ -303,7 +349,7 @@ def _cost(
 ) -> float:
     blocks, groups = -(-tiles // block), -(-panels // group)
     tasks = batch * blocks * groups
-    work = block * group * tiling.rows * tiling.vectors * k
+    work = block * group * _height(tiling) * tiling.vectors * k
     fetched_rhs = group * tiling.vectors * k * (_RHS if tiling.pack_rhs else _AGAIN)
     # Rows are packed for all tasks that a thread does one after the other.
     packed_lhs = tiling.pack_lhs * batch * tiles * tiling.rows * k / tiling.lanes * _LHS

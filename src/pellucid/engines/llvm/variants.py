@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
+from pellucid.engines.llvm.line_choice import grouped_tiling
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.llvm.tile_choice import NATIVE
 from pellucid.engines.llvm.tiling import (
@@ -51,9 +52,13 @@ def fits(spec: ProductSpec, isa: Isa, tiling: Tiling) -> bool:
     numbers = rows, vectors, tiling.block, tiling.group
     if not all(isinstance(number, int) and number > 0 for number in numbers):
         return False
+    if tiling.in_lines:
+        chosen = grouped_tiling(spec, isa)
+        tile = chosen and (chosen.rows, chosen.vectors)
+        return tile == (rows, vectors) and _is_within(spec, tiling)
     # Several rows share a vector of rhs; one row has it from memory.
     held = rows * vectors + (vectors if rows > 1 else 0)
-    if not (tiling.beside or held <= isa.registers):
+    if not (tiling.beside or tiling.streamed or held <= isa.registers):
         return False
     if vectors > 1 and (vectors - 1) * tiling.lanes >= n:
         return False
@@ -61,9 +66,13 @@ def fits(spec: ProductSpec, isa: Isa, tiling: Tiling) -> bool:
     tiles = -(-m // rows)
     if not tiling.tables and (rows > max(m, 1) or tiles * rows - m > tiles):
         return False
-    if static_cut(spec, tiling).scratch_bytes > _MOST_SCRATCH:
-        return False
-    return _packs_well(spec, tiling)
+    return _is_within(spec, tiling)
+
+
+def _is_within(spec: ProductSpec, tiling: Tiling) -> bool:
+    """Whether a tiling asks for no more scratch memory than may be, and packs what it can."""
+    scratch = static_cut(spec, tiling).scratch_bytes
+    return scratch <= _MOST_SCRATCH and _packs_well(spec, tiling)
 
 
 _MOST_SCRATCH = 64 << 20
@@ -73,7 +82,7 @@ def _packs_well(spec: ProductSpec, tiling: Tiling) -> bool:
     """Whether what must be packed is, and what cannot be is not."""
     whole = (spec.m, spec.n) == (1, 1)
     if (tiling.tables and tiling.pack_lhs) or (
-        (tiling.turned or tiling.beside) and tiling.pack_rhs
+        (tiling.turned or tiling.streamed or tiling.beside) and tiling.pack_rhs
     ):
         return False
     if spec.dtype not in NATIVE:
@@ -87,6 +96,9 @@ def _tiles(spec: ProductSpec, isa: Isa, tiling: Tiling) -> Iterator[tuple[int, i
     yield tiling.rows, tiling.vectors
     _, m, _, _ = extents_of(spec)
     if spec.dtype not in NATIVE or tiling.beside or tiling.lanes == 1 or m == 0:
+        return
+    if tiling.streamed:
+        yield from ((1, vectors) for vectors in (8, 16, 32, 64, 128))
         return
     for vectors in (1, 2, 3, 4, 8):
         most = (isa.registers - 1) // vectors - 1

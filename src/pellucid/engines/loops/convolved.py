@@ -101,6 +101,24 @@ def reads_padding(node: Node) -> bool:
     )
 
 
+def may_read_padding(node: Node) -> bool:
+    """Whether a convolution may be made so: as it is above, or in groups that are made in lines.
+
+    Whether they are is seen once the kernel is there (see `llvm.line_choice`).
+    """
+    if node.op.name != "convolution" or reads_padding(node):
+        return node.op.name == "convolution"
+    padding = [low for pair in node.attr("padding") for low in pair]
+    held, _ = input_below(node.operands[0], ())
+    return (
+        any(padding)
+        and (min(padding) >= 0 or bool(phases_of(node)))
+        and node.attr("batch_groups") * node.attr("feature_groups") > 1
+        and node.operands[0].dtype.is_floating
+        and held.node is None
+    )
+
+
 LONG = 16
 """Channels of a line that is worth choosing."""
 
@@ -125,7 +143,7 @@ def convolution(writer: Seeing, node: Node, value: Value, where: Any) -> str:
     at = tuple(variable(f"k{n}") if size != 1 else ZERO for n, size in enumerate(window))
     seen = _seen(writer, node, place, at)
     left = writer.view(lhs, seen)
-    within = _bounds(node, seen[1:-1]) if phase is None else ()
+    within = _bounds(node, seen[1:-1], phase)
     weight = (*at, place[-1])
     right = writer.view(rhs, weight) if phase is None else _gathered(writer, node, weight)
     result, wide = writer.name("s"), accumulation_dtype(value.dtype)
@@ -202,11 +220,12 @@ def _positions(phase: Phase | None, node: Node, place: Place, at: Place) -> list
     return found
 
 
-def _bounds(node: Node, positions: Place) -> tuple[Within, ...]:
-    """Within what positions have to lie, along axes with padding."""
-    sizes, padding = shape_of(node.operands[0])[1:-1], node.attr("padding")
+def _bounds(node: Node, positions: Place, phase: Phase | None) -> tuple[Within, ...]:
+    """Within what positions have to lie, along axes with padding that windows reach."""
+    sizes = shape_of(node.operands[0])[1:-1]
+    padding = node.attr("padding") if phase is None else phase.windows.padding
     each = zip(positions, sizes, padding, strict=True)
-    return tuple(Within(index, size) for index, size, pair in each if pair != (0, 0))
+    return tuple(Within(index, size) for index, size, pair in each if max(pair) > 0)
 
 
 def _exactly(index: Affine, by: int) -> Affine:

@@ -17,8 +17,10 @@ from pellucid.engines.loops.ir import (
     Let,
     Load,
     Loop,
+    Reduce,
     Statement,
     Store,
+    indexes,
     nested,
 )
 
@@ -42,7 +44,8 @@ class Roles:
     `batch` also holds loops over n beyond one, and those over m where k is one axis and the last
     one is not short. Else `rows`, row-major, are all the loops over m. With several of them, or
     several axes of k, a contraction is `windowed`. One that is `beside` has a line of both operands
-    beside each other for n: lhs moves along n as well.
+    beside each other for n: lhs moves along n as well. A `group` is a loop whose turns have columns
+    of their own, one turn's after the other's, as `join_groups` says.
     """
 
     contract: Contract
@@ -50,6 +53,7 @@ class Roles:
     rows: tuple[Axis, ...]
     n: Axis
     beside: bool = False
+    group: Axis | None = None
 
     @property
     def m(self) -> Axis:
@@ -117,6 +121,33 @@ def sort_loops(kernel: Kernel, short: bool = True) -> Roles:
     mine = tuple(rows if several else rows[-1:]) or (Axis("m_one", 1),)
     n = columns[-1] if columns else Axis("n_one", 1)
     return Roles(contract, tuple(axis for axis in axes if axis not in (*mine, n)), mine, n)
+
+
+def join_groups(kernel: Kernel, roles: Roles) -> Roles:
+    """The roles with n counted through all groups; the same where there are none.
+
+    All indexes then go on by as much from group to group as along n, but for that of lhs.
+    """
+    contract, n = roles.contract, roles.n
+    for group in reversed(roles.batch):
+        steps = [
+            (index.coefficient(group.name), index.coefficient(n.name))
+            for statement in nested(kernel.body)
+            if not isinstance(statement, Loop | Contract | Reduce)
+            for index in indexes(statement)
+        ]
+        rhs = contract.rhs.index
+        steps.append((rhs.coefficient(group.name), rhs.coefficient(n.name)))
+        step = contract.lhs.index.coefficient(group.name)
+        sizes = (n.extent, group.extent, step)
+        if not all(isinstance(size, int) and size > 0 for size in sizes):
+            continue
+        if any(bound.index.coefficient(group.name) for bound in contract.within):
+            continue
+        if all(isinstance(b, int) and a == b * n.extent for a, b in steps):
+            batch = tuple(axis for axis in roles.batch if axis is not group)
+            return replace(roles, batch=batch, group=group)
+    return roles
 
 
 def _lies_beside(axis: Axis, contract: Contract) -> bool:
