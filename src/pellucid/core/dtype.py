@@ -8,8 +8,8 @@ kinds, whatever the width of the integer: int64 with float32 is float32.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Final
+from functools import cache, lru_cache
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -104,6 +104,8 @@ def as_dtype(spec: Any) -> DType:
     """
     if isinstance(spec, DType):
         return spec
+    if isinstance(spec, np.dtype):
+        return _of_numpy(cast("np.dtype[Any]", spec))
     # By identity: np.dtype("float64") == float is true, and would be taken for float32.
     for python, own in ((bool, bool_), (int, int64), (float, float32)):
         if spec is python:
@@ -115,6 +117,11 @@ def as_dtype(spec: Any) -> DType:
         return named_dtype(np.dtype(spec if spec is not None else "none").name)
     except TypeError:
         raise OpTypeError(f"expected a dtype, got {spec!r}") from None
+
+
+@lru_cache(maxsize=64)
+def _of_numpy(dtype: np.dtype[Any]) -> DType:
+    return named_dtype(dtype.name)
 
 
 @cache

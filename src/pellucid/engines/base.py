@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from math import prod
 from typing import Any, Final, Protocol
 
@@ -75,6 +76,12 @@ def layout(type: TensorType, strides: tuple[int, ...] | None = None) -> Layout:
     return found
 
 
+@lru_cache(maxsize=4096)
+def dense_layout(dtype: DType, shape: tuple[int, ...]) -> Layout:
+    """The one row-major layout of this dtype and shape."""
+    return layout(TensorType(dtype, shape))
+
+
 def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
     """Row-major strides in elements; an axis of size 1 or an empty tensor counts like any other."""
     strides, step = list[int](), 1
@@ -112,16 +119,21 @@ class _ArrayInterface:
     __slots__ = ("__array_interface__", "owner")
 
     def __init__(self, address: int, layout: Layout, owner: object, writable: bool) -> None:
-        dtype = layout.dtype.numpy
         self.owner = owner
-        self.__array_interface__ = {
-            "version": 3,
-            "shape": layout.shape,
-            # NumPy has no letter for bfloat16: it travels as 16 plain bits.
-            "typestr": "<u2" if dtype.kind == "V" else dtype.str,
-            "strides": tuple(stride * layout.dtype.bytes for stride in layout.strides),
-            "data": (address, not writable),
-        }
+        self.__array_interface__ = {**_interface(layout), "data": (address, not writable)}
+
+
+@cache
+def _interface(layout: Layout) -> dict[str, Any]:
+    """What the protocol says of a layout, of which there is one object for each."""
+    dtype = layout.dtype.numpy
+    return {
+        "version": 3,
+        "shape": layout.shape,
+        # NumPy has no letter for bfloat16: it travels as 16 plain bits.
+        "typestr": "<u2" if dtype.kind == "V" else dtype.str,
+        "strides": tuple(stride * layout.dtype.bytes for stride in layout.strides),
+    }
 
 
 def array_at(

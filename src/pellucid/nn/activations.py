@@ -11,6 +11,7 @@ from pellucid.tensor import arithmetic as pe
 from pellucid.tensor.elementary import erf, expm1, log1p
 from pellucid.tensor.reducing import max as maximum_over
 from pellucid.tensor.reducing import sum as sum_over
+from pellucid.tensor.rehearsed import rehearsed
 from pellucid.tensor.shaping import broadcast_to
 from pellucid.tensor.state import as_tensor
 from pellucid.tensor.tensor import Operand, Tensor
@@ -23,6 +24,7 @@ def identity(x: Operand) -> Tensor:
     return as_tensor(x)
 
 
+@rehearsed
 def relu(x: Operand) -> Tensor:
     """x where it is positive, else 0; its derivative at 0 is 0, and NaN stays NaN.
 
@@ -37,21 +39,25 @@ def tanh(x: Operand) -> Tensor:
     return pe.tanh(x)
 
 
+@rehearsed
 def sigmoid(x: Operand) -> Tensor:
     """1 / (1 + exp(-x)), computed as (1 + tanh(x / 2)) / 2, which cannot overflow."""
     return pe.add(pe.multiply(pe.tanh(pe.multiply(x, 0.5)), 0.5), 0.5)
 
 
+@rehearsed
 def silu(x: Operand) -> Tensor:
     """x * sigmoid(x) (Elfwing et al., 2018), also called swish."""
     return pe.multiply(x, sigmoid(x))
 
 
+@rehearsed
 def relu6(x: Operand) -> Tensor:
     """x, but not below 0 nor above 6."""
     return pe.where(pe.less_equal(6.0, x), 6.0, relu(x))
 
 
+@rehearsed
 def leaky_relu(x: Operand, slope: float = 0.01) -> Tensor:
     """x where it is positive, else slope * x (Maas et al., 2013).
 
@@ -61,6 +67,7 @@ def leaky_relu(x: Operand, slope: float = 0.01) -> Tensor:
     return pe.where(pe.less_equal(x, 0.0), pe.multiply(x, slope), x)
 
 
+@rehearsed
 def elu(x: Operand, alpha: float = 1.0) -> Tensor:
     """x where it is positive, else alpha * (exp(x) - 1) (Clevert et al., ICLR 2016)."""
     below = pe.less_equal(x, 0.0)
@@ -69,11 +76,13 @@ def elu(x: Operand, alpha: float = 1.0) -> Tensor:
     return pe.where(below, curve, x)
 
 
+@rehearsed
 def selu(x: Operand) -> Tensor:
     """elu scaled so that layers keep mean 0 and variance 1 (Klambauer et al., NeurIPS 2017)."""
     return pe.multiply(elu(x, 1.6732632423543772), 1.0507009873554805)
 
 
+@rehearsed
 def softplus(x: Operand) -> Tensor:
     """log(1 + exp(x)), which cannot overflow: max(x, 0) + log1p(exp(-|x|)).
 
@@ -85,16 +94,19 @@ def softplus(x: Operand) -> Tensor:
     return pe.add(relu(tensor), log1p(small))
 
 
+@rehearsed
 def softsign(x: Operand) -> Tensor:
     """x / (1 + |x|)."""
     return pe.divide(x, pe.add(pe.absolute(x), 1.0))
 
 
+@rehearsed
 def mish(x: Operand) -> Tensor:
     """x * tanh(softplus(x)) (Misra, BMVC 2020)."""
     return pe.multiply(x, pe.tanh(softplus(x)))
 
 
+@rehearsed
 def gelu(x: Operand) -> Tensor:
     """x times the normal distribution function (Hendrycks and Gimpel, 2016).
 
@@ -109,6 +121,7 @@ def gelu(x: Operand) -> Tensor:
     return pe.multiply(x, part)
 
 
+@rehearsed
 def gelu_tanh(x: Operand) -> Tensor:
     """The first approximation of `gelu`, by tanh, with which GPT-2 and others were trained.
 
@@ -124,21 +137,25 @@ def gelu_tanh(x: Operand) -> Tensor:
     return pe.multiply(x, pe.add(pe.multiply(pe.tanh(angle), 0.5), 0.5))
 
 
+@rehearsed
 def hard_tanh(x: Operand) -> Tensor:
     """x, but not below -1 nor above 1."""
     return _between(as_tensor(x), -1.0, 1.0)
 
 
+@rehearsed
 def hard_sigmoid(x: Operand) -> Tensor:
     """x / 6 + 1/2, but not below 0 nor above 1."""
     return _between(pe.add(pe.divide(x, 6.0), 0.5), 0.0, 1.0)
 
 
+@rehearsed
 def hard_silu(x: Operand) -> Tensor:
     """x * hard_sigmoid(x) (Howard et al., ICCV 2019), also called hard swish."""
     return pe.multiply(x, hard_sigmoid(x))
 
 
+@rehearsed
 def log_softmax(x: Operand, axis: int = -1) -> Tensor:
     """The logarithm of softmax, without computing softmax: no overflow, no log of 0."""
     shifted = _shifted(x, axis)
@@ -146,6 +163,7 @@ def log_softmax(x: Operand, axis: int = -1) -> Tensor:
     return pe.subtract(shifted, pe.log(total))
 
 
+@rehearsed
 def softmax(x: Operand, axis: int = -1) -> Tensor:
     """exp(x) scaled so that it sums to 1 along `axis`.
 

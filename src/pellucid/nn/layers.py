@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
-from pellucid.core.dtype import as_dtype, float32
+from pellucid.core.dtype import DType, as_dtype, float32
 from pellucid.core.error import OpShapeError, StateError
 from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
@@ -16,6 +16,7 @@ from pellucid.tensor import random
 from pellucid.tensor.arithmetic import add, astype, divide, where
 from pellucid.tensor.precision import handed_on
 from pellucid.tensor.products import matmul
+from pellucid.tensor.rehearsed import rehearsed
 from pellucid.tensor.shaping import reshape
 from pellucid.tensor.state import Parameter, as_tensor
 from pellucid.tensor.tensor import Operand, Tensor
@@ -79,8 +80,14 @@ class Dense(Module):
                 f"Dense: expected {self.kernel.shape[0]} features, got {shape_text(tensor.shape)}"
                 f"{at_line(user_source())}"
             )
-        product = matmul(astype(tensor, self.dtype), self.kernel)
-        return handed_on(product if self.bias is None else add(product, self.bias))
+        return _affine(tensor, self.kernel, self.bias, self.dtype)
+
+
+@rehearsed
+def _affine(x: Tensor, kernel: Operand, bias: Operand | None, dtype: DType) -> Tensor:
+    """x @ kernel + bias."""
+    product = matmul(astype(x, dtype), kernel)
+    return handed_on(product if bias is None else add(product, bias))
 
 
 class Dropout(Module):

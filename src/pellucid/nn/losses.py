@@ -18,6 +18,7 @@ from pellucid.nn.spellings import LOSSES
 from pellucid.tensor import arithmetic as pe
 from pellucid.tensor.reducing import mean, places
 from pellucid.tensor.reducing import sum as sum_over
+from pellucid.tensor.rehearsed import rehearsed
 from pellucid.tensor.shaping import broadcast_to, expand_dims
 from pellucid.tensor.state import as_tensor
 from pellucid.tensor.tensor import Operand, Tensor
@@ -43,7 +44,12 @@ def cross_entropy(logits: Operand, labels: Operand, *, label_smoothing: float = 
         found = sum_over(pe.multiply(likely, _probable(scores, target)), axis=-1)
     else:
         _require_labels(scores, target)
+        # A small dtype may not count as far as there are classes.
+        target = pe.astype(target, int64)
+        way_out = "does the last layer have one unit for each class?"
+        require_in_range("cross_entropy: the label", target, scores.shape[-1], way_out)
         found = _picked(likely, target)
+        found = nan_where_out_of_range(found, target, scores.shape[-1])
     if label_smoothing:
         if not 0.0 < label_smoothing <= 1.0:
             raise StateError(
@@ -163,17 +169,12 @@ def _probable(scores: Tensor, target: Tensor) -> Tensor:
     return pe.astype(target, scores.dtype)
 
 
+@rehearsed
 def _picked(likely: Tensor, labels: Tensor) -> Tensor:
-    """The log-likelihood at each label, NaN where it turns out that the label is no class."""
-    shape, classes = likely.shape, likely.shape[-1]
-    way_out = "does the last layer have one unit for each class?"
-    require_in_range("cross_entropy: the label", labels, classes, way_out)
-    # A small dtype may not count as far as there are classes.
-    labels = pe.astype(labels, int64)
-    wide = broadcast_to(expand_dims(labels, axis=-1), shape)
-    hit = pe.equal(wide, places(shape, likely.ndim - 1))
-    found = sum_over(pe.where(hit, likely, 0.0), axis=-1)
-    return nan_where_out_of_range(found, labels, classes)
+    """The log-likelihood at each label."""
+    wide = broadcast_to(expand_dims(labels, axis=-1), likely.shape)
+    hit = pe.equal(wide, places(likely.shape, likely.ndim - 1))
+    return sum_over(pe.where(hit, likely, 0.0), axis=-1)
 
 
 def __getattr__(name: str) -> NoReturn:

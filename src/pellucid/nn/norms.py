@@ -20,6 +20,7 @@ from pellucid.tensor.arithmetic import add, astype, multiply, square, subtract
 from pellucid.tensor.context import no_grad, outside_traces
 from pellucid.tensor.elementary import rsqrt
 from pellucid.tensor.reducing import mean, var
+from pellucid.tensor.rehearsed import rehearsed
 from pellucid.tensor.shaping import axis_of, reshape
 from pellucid.tensor.state import Buffer, Parameter, as_tensor
 from pellucid.tensor.tensor import Operand, Tensor
@@ -250,6 +251,7 @@ def _spread(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
     return centre, subtract(x, centre), var(x, axis=axes, keepdims=True)
 
 
+@rehearsed
 def _standardised(x: Tensor, axes: tuple[int, ...], epsilon: float) -> Tensor:
     _, centred, variance = _spread(x, axes)
     return multiply(centred, rsqrt(add(variance, epsilon)))

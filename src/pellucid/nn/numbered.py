@@ -35,9 +35,9 @@ def require_in_range(what: str, numbers: Tensor, count: int, way_out: str) -> No
     if numbers.is_traced:
         return
     array = numbers.numpy()
-    wrong = np.argwhere((array < 0) | (array >= count))
-    if not len(wrong):
+    if not array.size or (array.min() >= 0 and array.max() < count):
         return
+    wrong = np.argwhere((array < 0) | (array >= count))
     place = ", ".join(map(str, wrong[0]))
     raise OpIndexError(
         f"{what} {array[tuple(wrong[0])]} at [{place}] is out of range: expected 0 to {count - 1}; "

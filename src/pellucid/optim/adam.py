@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pellucid.core.dtype import DType, float64
+from pellucid.core.dtype import float64
 from pellucid.core.error import StateError
-from pellucid.optim.optimizer import Optimizer, working_dtype
+from pellucid.optim.optimizer import Optimizer
 from pellucid.optim.schedules import Schedule
 from pellucid.tensor.arithmetic import sqrt
+from pellucid.tensor.rehearsed import rehearsed
 from pellucid.tensor.state import Buffer, Parameter, Variable
 from pellucid.tensor.tensor import Tensor
 
@@ -41,30 +42,57 @@ class Moments(Optimizer):
 
     def update(self, pairs: list[tuple[Parameter, Tensor]]) -> None:
         """One step for every Parameter that has a gradient."""
-        for power, beta in zip(self.powers, self.betas, strict=True):
-            power.assign(power * beta)
-        first, second = (1.0 - power for power in self.powers)
-        rate, scale = self.learning_rate / first, sqrt(second)
-        for parameter, gradient in pairs:
-            dtype = working_dtype(parameter)
-            self._update_one(
-                parameter, gradient.astype(dtype), rate.astype(dtype), scale.astype(dtype)
-            )
+        first, second = self.powers
+        power1, power2, rate, scale = _corrected(
+            first.value, second.value, self.learning_rate.value, *self.betas
+        )
+        first.assign(power1)
+        second.assign(power2)
+        settings = (*self.betas, self.epsilon, self.weight_decay)
+        for p, gradient in pairs:
+            mean, square = self.slot("mean", p), self.slot("square", p)
+            decayed, m, v = _moved(
+                p.value, gradient, mean.value, square.value,
+                rate, scale, self.learning_rate.value, *settings,
+            )  # fmt: skip
+            mean.assign(m)
+            square.assign(v)
+            p.assign(decayed)
 
-    def _update_one(self, p: Parameter, gradient: Tensor, rate: Tensor, scale: Tensor) -> None:
-        b1, b2 = self.betas
-        mean, square = self.slot("mean", p), self.slot("square", p)
-        m = mean * b1 + gradient * (1.0 - b1)
-        v = square * b2 + gradient * gradient * (1.0 - b2)
-        mean.assign(m)
-        square.assign(v)
-        p.assign(self._decayed(p, rate.dtype) - rate * m / (sqrt(v) / scale + self.epsilon))
 
-    def _decayed(self, p: Parameter, dtype: DType) -> Tensor:
-        value = p.astype(dtype)
-        if not self.weight_decay:
-            return value
-        return value * (1.0 - self.learning_rate.astype(dtype) * self.weight_decay)
+@rehearsed
+def _corrected(
+    power1: Tensor, power2: Tensor, rate: Tensor, b1: float, b2: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """b1**t and b2**t of the next step, the rate over 1 - b1**t, and the root of 1 - b2**t."""
+    power1, power2 = power1 * b1, power2 * b2
+    first, second = 1.0 - power1, 1.0 - power2
+    return power1, power2, rate / first, sqrt(second)
+
+
+@rehearsed
+def _moved(
+    value: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    rate: Tensor,
+    scale: Tensor,
+    plain_rate: Tensor,
+    b1: float,
+    b2: float,
+    epsilon: float,
+    weight_decay: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A Parameter's next value, and its two means, all in the means' dtype."""
+    dtype = mean.dtype
+    gradient, rate, scale = gradient.astype(dtype), rate.astype(dtype), scale.astype(dtype)
+    m = mean * b1 + gradient * (1.0 - b1)
+    v = square * b2 + gradient * gradient * (1.0 - b2)
+    value = value.astype(dtype)
+    if weight_decay:
+        value = value * (1.0 - plain_rate.astype(dtype) * weight_decay)
+    return value - rate * m / (sqrt(v) / scale + epsilon), m, v
 
 
 class Adam(Moments):

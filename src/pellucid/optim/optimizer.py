@@ -125,14 +125,15 @@ class Optimizer(Stateful):
         if name not in self.slots:
             self.slots[name] = {}
         slots = self.slots[name]
-        if parameter not in slots:
+        found = slots.get(parameter)
+        if found is None:
             with outside_traces():
                 first = zeros(parameter.shape, dtype=working_dtype(parameter))
-                slots[parameter] = Buffer(first, name=f"{name} of {parameter.name}")
-        return slots[parameter]
+                found = slots[parameter] = Buffer(first, name=f"{name} of {parameter.name}")
+        return found
 
 
-def working_dtype(parameter: Parameter) -> DType:
+def working_dtype(parameter: Parameter | Tensor) -> DType:
     """The dtype in which a Parameter is updated: small floats would lose small steps."""
     return parameter.dtype if parameter.dtype.bits >= 32 else float32
 

@@ -7,6 +7,7 @@ from typing import Any
 from pellucid.core.error import StateError
 from pellucid.optim.optimizer import Optimizer, working_dtype
 from pellucid.optim.schedules import Schedule
+from pellucid.tensor.rehearsed import rehearsed
 from pellucid.tensor.state import Parameter, Variable
 from pellucid.tensor.tensor import Tensor
 
@@ -47,18 +48,35 @@ class SGD(Optimizer):
 
     def update(self, pairs: list[tuple[Parameter, Tensor]]) -> None:
         """One step for every Parameter that has a gradient."""
-        for parameter, gradient in pairs:
-            dtype = working_dtype(parameter)
-            value, rate = parameter.astype(dtype), self.learning_rate.astype(dtype)
-            change = gradient.astype(dtype)
-            if self.weight_decay:
-                change = change + value * self.weight_decay
-            if self.momentum:
-                change = self._with_momentum(parameter, change)
-            parameter.assign(value - change * rate)
+        settings = (self.momentum, self.nesterov, self.weight_decay)
+        for p, gradient in pairs:
+            rate = self.learning_rate.value
+            if not self.momentum:
+                p.assign(_moved(p.value, gradient, rate, None, *settings)[0])
+                continue
+            velocity = self.slot("velocity", p)
+            value, moved = _moved(p.value, gradient, rate, velocity.value, *settings)
+            velocity.assign(moved)
+            p.assign(value)
 
-    def _with_momentum(self, parameter: Parameter, gradient: Tensor) -> Tensor:
-        velocity = self.slot("velocity", parameter)
-        moved = velocity * self.momentum + gradient
-        velocity.assign(moved)
-        return gradient + moved * self.momentum if self.nesterov else moved
+
+@rehearsed
+def _moved(
+    value: Tensor,
+    gradient: Tensor,
+    rate: Tensor,
+    velocity: Tensor | None,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+) -> tuple[Tensor, Tensor]:
+    """A Parameter's next value in its working dtype, and its velocity; without one, the change."""
+    dtype = working_dtype(value)
+    value, rate, change = value.astype(dtype), rate.astype(dtype), gradient.astype(dtype)
+    if weight_decay:
+        change = change + value * weight_decay
+    moved = change
+    if velocity is not None:
+        moved = velocity * momentum + change
+        change = change + moved * momentum if nesterov else moved
+    return value - change * rate, moved

@@ -30,6 +30,7 @@ from pellucid.ops.define import Op
 from pellucid.tensor.context import context
 from pellucid.tensor.dispatch import apply, binary_of, known_binary, shapes_error, unary
 from pellucid.tensor.memory import copy_array
+from pellucid.tensor.rehearsed import rehearsed
 from pellucid.tensor.state import Variable, as_tensor
 from pellucid.tensor.tensor import Operand, Tensor
 
@@ -196,6 +197,7 @@ def square(x: Operand, /) -> Tensor:
     return apply(ops.mul, (tensor, tensor))
 
 
+@rehearsed
 def pow(x1: Operand, x2: Operand, /) -> Tensor:
     """x1 to a whole power from -64 to 64, or to 0.5 or -0.5.
 
@@ -222,6 +224,7 @@ def pow(x1: Operand, x2: Operand, /) -> Tensor:
     return divide(1.0, power) if x2 < 0 else power
 
 
+@rehearsed
 def where(condition: Operand, x1: Operand, x2: Operand, /) -> Tensor:
     """x1 where the condition holds, else x2; all three are broadcast.
 
@@ -234,6 +237,7 @@ def where(condition: Operand, x1: Operand, x2: Operand, /) -> Tensor:
     return apply(ops.select, tuple(stretched(one, shape) for one in (pred, lhs, rhs)))
 
 
+@rehearsed
 def clip(x: Operand, /, min: Operand | None = None, max: Operand | None = None) -> Tensor:
     """x, but not below `min` nor above `max`."""
     tensor = as_tensor(x)
@@ -262,17 +266,33 @@ def binary(op: Op, x1: Operand, x2: Operand) -> Tensor:
         x2 = _beside_other(x2, x1)
     if type(x1) is Tensor and type(x2) is Tensor:
         found = known_binary(op, x1, x2)
-        return binary_of(op, (x1, x2), together(op, x1, x2)) if found is None else found
+        if found is not None:
+            return found
+        if x1._layout is not x2._layout and (x1._tape is not None or x2._tape is not None):
+            return _met(op, x1, x2)
+        return binary_of(op, (x1, x2), together(op, x1, x2))
+    return apply(op, together(op, x1, x2))
+
+
+@rehearsed
+def _met(op: Op, x1: Tensor, x2: Tensor) -> Tensor:
+    """As `binary`, all that brings the operands together on the tape."""
     return apply(op, together(op, x1, x2))
 
 
 def _beside_other(x: Operand, other: Operand) -> Operand:
-    """A Variable's value, a float as a floating tensor's constant; other things as they are."""
+    """A Variable's value, a number as a constant where it has the tensor's dtype; others as are."""
     if isinstance(x, Variable):
         return x.value
-    if type(x) is float and type(other) is Tensor and other._layout.dtype.kind == "float":
-        return _everywhere(x, other._layout)
+    if type(other) is Tensor:
+        kind = other._layout.dtype.kind
+        # Beside these a number takes the tensor's dtype (NEP 50).
+        if (type(x) is int and kind in _NUMBERS) or (type(x) is float and kind == "float"):
+            return _everywhere(x, other._layout)
     return x
+
+
+_NUMBERS = frozenset(("float", "int", "uint"))
 
 
 def together(op: Op, x1: Operand, x2: Operand) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ left over, so there is nothing to zero.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from pellucid.core.error import DerivativeError
@@ -20,6 +21,7 @@ from pellucid.ir.text import print_graph
 from pellucid.tensor.arithmetic import add, constant
 from pellucid.tensor.context import context, no_grad, program_trace
 from pellucid.tensor.dispatch import evaluate, shapes_error
+from pellucid.tensor.rehearsal import Rehearsal
 from pellucid.tensor.state import (
     Variable,
     as_tensor,
@@ -30,7 +32,21 @@ from pellucid.tensor.tensor import Tensor
 from pellucid.tensor.written import HastenedTape, Tape
 from pellucid.transforms.vjp import gradient_graph
 
-_gradients: dict[object, tuple[Graph, Graph, tuple[int, ...]]] = {}
+
+@dataclass(slots=True)
+class _Gradient:
+    """A tape as a graph, the graph of its gradient, and which values of the one the other takes.
+
+    `ready` is the latter, made ready for how those lay at last.
+    """
+
+    tape: Graph
+    gradient: Graph
+    numbers: tuple[int, ...]
+    ready: Rehearsal | None = None
+
+
+_gradients: dict[object, _Gradient] = {}
 GRADIENTS_KEPT = 256
 """Tapes that are remembered as graphs, with the gradient's: a loop writes each once."""
 
@@ -85,16 +101,25 @@ def _cotangent(output: Tensor, gradient: Any) -> Tensor:
 def _pull_back(tape: Tape | HastenedTape, cotangent: Tensor) -> list[Tensor]:
     known = _gradients.get(tape.key)
     if known is None:
-        graph = tape.graph()
-        made, residuals = gradient_graph(graph, graph.inputs[: len(tape.leaves)], graph.outputs)
-        known = (graph, made, tuple(graph.numbering[value] for value in residuals))
+        known = _gradient_of(tape)
         if len(_gradients) >= GRADIENTS_KEPT:
             _gradients.clear()
         _gradients[tape.key] = known
-    graph, gradient, numbers = known
-    add_stage("tape", lambda: print_graph(graph), "tensor/backward", 0.0)
-    add_stage("gradient", lambda: print_graph(gradient), "transforms/vjp", 0.0)
-    return evaluate(gradient, [*tape.tensors(numbers), cotangent])
+    add_stage("tape", lambda: print_graph(known.tape), "tensor/backward", 0.0)
+    add_stage("gradient", lambda: print_graph(known.gradient), "transforms/vjp", 0.0)
+    if context.trace is not None or isinstance(tape, HastenedTape):
+        return evaluate(known.gradient, [*tape.tensors(known.numbers), cotangent])
+    inputs = [*tape.given(known.numbers), cotangent]
+    ready = known.ready
+    if ready is None or not ready.suits(inputs):
+        ready = known.ready = Rehearsal(known.gradient, [one._layout for one in inputs])
+    return ready.run(inputs)
+
+
+def _gradient_of(tape: Tape | HastenedTape) -> _Gradient:
+    graph = tape.graph()
+    made, residuals = gradient_graph(graph, graph.inputs[: len(tape.leaves)], graph.outputs)
+    return _Gradient(graph, made, tuple(graph.numbering[value] for value in residuals))
 
 
 def _accumulate(parameter: Variable, share: Tensor) -> None:

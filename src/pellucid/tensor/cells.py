@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from types import FunctionType
 from typing import Any, cast
 
+from pellucid.core.dtype import DType
 from pellucid.tensor.state import Variable
 from pellucid.tensor.stateful import Stateful
 
@@ -23,8 +25,18 @@ def cells_of(root: Any) -> dict[str, Variable]:
             found[path] = value
         elif inner := parts_of(value):
             seen.add(id(value))
-            stack += reversed([(f"{path}.{name}" if path else name, part) for name, part in inner])
+            stack += reversed(
+                [
+                    (f"{path}.{name}" if path else name, part)
+                    for name, part in inner
+                    if type(part) not in _PLAIN
+                ]
+            )
     return found
+
+
+_PLAIN = frozenset((bool, int, float, str, type(None), FunctionType, DType))
+"""What most other attributes are: it is not worth a path to see that no Variable is in there."""
 
 
 def with_cells(root: Any, replace: Callable[[Variable], Any]) -> Any:

@@ -60,6 +60,8 @@ def asarray(obj: Any, /, *, dtype: Any = None, copy: bool | None = None) -> Tens
             return copy_array(obj.numpy(), target)
         return obj if target is None else astype(obj, target)
     array = host_array(obj, target)
+    if copy is not False and not is_array(obj):
+        return copy_array(array, target)
     fits = can_borrow(array) and (target is None or as_dtype(array.dtype) is target)
     if copy is False and array.size and not (fits and is_array(obj)):
         raise _needs_copy("asarray", _why_copied(array, target, is_array(obj)))

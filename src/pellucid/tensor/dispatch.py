@@ -60,7 +60,8 @@ def apply(op: Op, operands: tuple[Tensor, ...], attrs: Attrs = ()) -> Tensor:
     if plan is None:
         if context.trace is not None:
             return _trace(op, operands, attrs)
-        plan = _make_plan(op, operands, attrs, key)
+        _refuse_traced(operands)
+        plan = _make_plan(op, key[2:], attrs, key)
     addresses = [tensor._address for tensor in operands]
     if 0 in addresses:
         _refuse_traced(operands)
@@ -189,10 +190,15 @@ def _can_be_taped(op: Op, result: Layout) -> bool:
     return result.dtype.kind == "float" and op is not stop_gradient
 
 
-def _make_plan(op: Op, operands: tuple[Tensor, ...], attrs: Attrs, key: tuple[Any, ...]) -> Plan:
+def plan_of(op: Op, operands: tuple[Layout, ...], attrs: Attrs) -> Plan:
+    """What `apply` does with operands that lie so, while ops run at once."""
+    key = (op, attrs, *operands)
+    found: Plan | None = context.mode.plans.get(key)
+    return _make_plan(op, operands, attrs, key) if found is None else found
+
+
+def _make_plan(op: Op, layouts: tuple[Layout, ...], attrs: Attrs, key: tuple[Any, ...]) -> Plan:
     engine = current_engine()
-    _refuse_traced(operands)
-    layouts = tuple(tensor._layout for tensor in operands)
     try:
         types = op.result_types(tuple(one.type for one in layouts), dict(attrs))
     except OpError as error:

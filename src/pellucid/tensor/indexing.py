@@ -104,10 +104,12 @@ def getitem(x: Operand, key: Any) -> Tensor:
 
 
 def _plain(key: Any) -> Any:
-    """A key of whole numbers and slices of such, as something hashable; else None."""
+    """A key of whole numbers, slices of such, None and `...`, as something hashable; else None."""
     kind = type(key)
-    if kind is int:
+    if kind is int or key is Ellipsis:
         return key
+    if key is None:
+        return "new axis"
     if kind is tuple:
         parts = tuple([_plain(part) for part in key])
         return None if None in parts else parts

@@ -18,6 +18,7 @@ from pellucid.tensor.arithmetic import astype, stretched
 from pellucid.tensor.dispatch import apply, shapes_error
 from pellucid.tensor.indexing import sliced, take
 from pellucid.tensor.memory import copy_array
+from pellucid.tensor.rehearsed import rehearsed
 from pellucid.tensor.shaping import axes_of, axis_of, expand_dims, flatten, reshape, squeeze
 from pellucid.tensor.state import as_tensor
 from pellucid.tensor.tensor import AxisArgument, Operand, Tensor
@@ -29,6 +30,11 @@ def concat(arrays: Sequence[Operand], /, *, axis: int | None = 0) -> Tensor:
     >>> print(concat([as_tensor([1, 2]), as_tensor([3])]))
     [1 2 3]
     """
+    return _concat(axis, *[as_tensor(one) for one in arrays])
+
+
+@rehearsed
+def _concat(axis: int | None, *arrays: Tensor) -> Tensor:
     tensors = _alike("concat", arrays)
     if axis is None:
         tensors, axis = [flatten(one) for one in tensors], 0
@@ -49,6 +55,11 @@ def stack(arrays: Sequence[Operand], /, *, axis: int = 0) -> Tensor:
     [[1 3]
      [2 4]]
     """
+    return _stack(axis, *[as_tensor(one) for one in arrays])
+
+
+@rehearsed
+def _stack(axis: int, *arrays: Tensor) -> Tensor:
     tensors = _alike("stack", arrays)
     for one in tensors:
         if one.shape != tensors[0].shape:

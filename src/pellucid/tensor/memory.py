@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import ctypes
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +11,15 @@ from numpy.typing import NDArray
 from pellucid.core.dtype import DTYPES, DType, as_dtype
 from pellucid.core.error import OpTypeError, PellucidError
 from pellucid.core.source import at_line, user_source
-from pellucid.engines.base import Storage, array_at, dense_strides, layout
+from pellucid.engines.base import Storage, array_at, dense_layout, dense_strides, layout
 from pellucid.ir.graph import TensorType
 from pellucid.ops.elementwise import cast
 from pellucid.tensor.context import current_engine
 from pellucid.tensor.dlpack import borrow
 from pellucid.tensor.tensor import Tensor
+
+FEW: Final = 4096
+"""Up to so many bytes are copied twice, in their order: that takes less than an array over them."""
 
 NAMES = tuple(dtype.name for dtype in DTYPES)
 
@@ -35,11 +39,13 @@ def host_array(value: Any, dtype: DType | None = None) -> NDArray[Any]:
         raise OpTypeError(f"asarray: cannot make a tensor of this: {error}{where}") from None
     if dtype is None and array.dtype == np.float64 and not is_array(value):
         array = array.astype(np.float32)
-    if array.dtype.name not in NAMES:
+    try:
+        as_dtype(array.dtype)
+    except OpTypeError:
         raise OpTypeError(
             f"asarray: there is no dtype for NumPy's {array.dtype}{at_line(user_source())}\n"
             f"  there are {', '.join(NAMES)}"
-        )
+        ) from None
     return array
 
 
@@ -50,9 +56,12 @@ def copy_array(array: NDArray[Any], dtype: DType | None = None) -> Tensor:
         # As the op casts, which says what becomes of numbers out of range.
         with np.errstate(all="ignore"):
             (array,) = cast.evaluate(array, dtype=dtype)
-    place = layout(TensorType(dtype or own, array.shape))
+    place = dense_layout(dtype or own, array.shape)
     storage = current_engine().allocate(place.nbytes)
-    np.copyto(array_at(storage.address, place, storage), array)
+    if place.nbytes <= FEW and array.dtype.isnative:
+        ctypes.memmove(storage.address, array.tobytes(), place.nbytes)
+    else:
+        np.copyto(array_at(storage.address, place, storage), array)
     return Tensor(place, storage, storage.address)
 
 

@@ -12,12 +12,14 @@ from pellucid.ops.contract import WIDER, dot_general
 from pellucid.tensor.arithmetic import astype, broadcast_shapes, same_dtype, stretched
 from pellucid.tensor.dispatch import apply, shapes_error
 from pellucid.tensor.precision import reading
+from pellucid.tensor.rehearsed import rehearsed
 from pellucid.tensor.shaping import axis_of, reshape
 from pellucid.tensor.tensor import Operand, Tensor
 
 Axes = tuple[int, ...]
 
 
+@rehearsed
 def matmul(x1: Operand, x2: Operand, /, *, dtype: Any = None) -> Tensor:
     """The matrix product over the last axis of x1 and the second last of x2 (or its only one).
 
@@ -70,6 +72,7 @@ def tensordot(
     return dot(lhs, rhs, *pair, dtype=result)
 
 
+@rehearsed
 def vecdot(x1: Operand, x2: Operand, /, *, axis: int = -1, dtype: Any = None) -> Tensor:
     """The scalar products along one axis, the others broadcast; `dtype` as in `matmul`."""
     lhs, rhs, result = _computed_in("vecdot", x1, x2, dtype)
@@ -80,6 +83,7 @@ def vecdot(x1: Operand, x2: Operand, /, *, axis: int = -1, dtype: Any = None) ->
     return dot(lhs, rhs, (place,), (place,), (others, others), result)
 
 
+@rehearsed
 def outer(x1: Operand, x2: Operand, /) -> Tensor:
     """Every element of x1 times every element of x2, both flat."""
     lhs, rhs = same_dtype(x1, x2)

@@ -12,6 +12,7 @@ from pellucid.ops.define import Op
 from pellucid.ops.spread import spread
 from pellucid.tensor.arithmetic import astype, bitwise_invert, constant, divide, floating, sqrt
 from pellucid.tensor.dispatch import apply
+from pellucid.tensor.rehearsed import rehearsed
 from pellucid.tensor.shaping import axes_of, axis_of, broadcast_to, reshape
 from pellucid.tensor.state import as_tensor
 from pellucid.tensor.tensor import AxisArgument, Operand, Tensor
@@ -44,6 +45,7 @@ def prod(
     return _reduce(ops.prod, tensor, axes_of("prod", axis, tensor.ndim), keepdims)
 
 
+@rehearsed
 def mean(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> Tensor:
     """The mean over `axis`; integers are averaged as float32. An empty mean is NaN."""
     tensor = floating(as_tensor(x))
@@ -51,6 +53,7 @@ def mean(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) ->
     return divide(_reduce(ops.sum_, tensor, axes, keepdims), float(_count(tensor, axes)))
 
 
+@rehearsed
 def var(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> Tensor:
     """The mean of the squared distances from the mean."""
     tensor = floating(as_tensor(x))
@@ -59,11 +62,13 @@ def var(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> 
     return divide(_kept(total, tensor, axes, keepdims), float(_count(tensor, axes)))
 
 
+@rehearsed
 def std(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> Tensor:
     """The square root of `var`."""
     return sqrt(var(x, axis=axis, keepdims=keepdims))
 
 
+@rehearsed
 def count_nonzero(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> Tensor:
     """How many elements are not zero."""
     return sum(astype(as_tensor(x), bool_), axis=axis, keepdims=keepdims)
@@ -87,6 +92,7 @@ def min(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> 
     return _reduce(ops.min_, tensor, axes, keepdims)
 
 
+@rehearsed
 def any(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> Tensor:
     """Whether one element is true."""
     tensor = astype(as_tensor(x), bool_)
@@ -95,12 +101,14 @@ def any(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> 
     return max(tensor, axis=axis, keepdims=keepdims)
 
 
+@rehearsed
 def all(x: Operand, /, *, axis: AxisArgument = None, keepdims: bool = False) -> Tensor:
     """Whether every element is true."""
     tensor = apply(elementwise.logical_not, (astype(as_tensor(x), bool_),))
     return apply(elementwise.logical_not, (any(tensor, axis=axis, keepdims=keepdims),))
 
 
+@rehearsed
 def argmax(x: Operand, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The first place of the largest element along `axis` (of the flat tensor by default).
 
@@ -130,6 +138,7 @@ def argmax(x: Operand, /, *, axis: int | None = None, keepdims: bool = False) ->
     return apply(elementwise.sub, (constant(size - 1, int64, furthest.shape), furthest))
 
 
+@rehearsed
 def argmin(x: Operand, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The first place of the smallest element along `axis`."""
     return argmax(_mirrored(as_tensor(x)), axis=axis, keepdims=keepdims)

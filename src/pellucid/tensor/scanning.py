@@ -19,11 +19,13 @@ from pellucid.tensor.dispatch import apply
 from pellucid.tensor.indexing import sliced
 from pellucid.tensor.joining import concat
 from pellucid.tensor.reducing import accumulated
+from pellucid.tensor.rehearsed import rehearsed
 from pellucid.tensor.shaping import axis_of
 from pellucid.tensor.state import as_tensor
 from pellucid.tensor.tensor import Operand, Tensor
 
 
+@rehearsed
 def cumulative_sum(
     x: Operand, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
 ) -> Tensor:
@@ -41,6 +43,7 @@ def cumulative_sum(
     return _scan("cumulative_sum", elementwise.add, tensor, axis, neutral, 0, include_initial)
 
 
+@rehearsed
 def cumulative_prod(
     x: Operand, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
 ) -> Tensor:

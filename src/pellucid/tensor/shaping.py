@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, Final, cast
 
 from pellucid.core.error import OpAxisError, OpError
 from pellucid.core.shape import shape_text
@@ -23,6 +23,18 @@ def reshape(x: Operand, /, shape: Any) -> Tensor:
      [3 4]]
     """
     tensor = as_tensor(x)
+    # Told apart by what they are: a size may be anything that is a number.
+    if type(shape) is not tuple or {type(size) for size in cast("tuple[Any]", shape)} - _INT:
+        return _reshape(tensor, shape)
+    key = ("reshape", tensor.layout, cast("tuple[int, ...]", shape))
+    found = known_view(key, tensor)
+    return note_view(key, tensor, _reshape(tensor, shape)) if found is None else found
+
+
+_INT: Final = {int}
+
+
+def _reshape(tensor: Tensor, shape: Any) -> Tensor:
     sizes = [shape] if isinstance(shape, int) else [int(size) for size in shape]
     if sizes.count(-1) == 1:
         known = 1

@@ -9,13 +9,27 @@ stands above the functions they call. They are declared here for readers and typ
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.core.dtype import DType
+from pellucid.core.dtype import (
+    DType,
+    bool_,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)  # fmt: skip
 from pellucid.core.error import EscapedTraceError, StateError, TracedBoolError
 from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
@@ -43,8 +57,8 @@ class Operators:
 
     __slots__ = ()
 
-    def __hash__(self) -> int:
-        return id(self)
+    # Who compares as NumPy does has to say that he is hashed as he is.
+    __hash__ = object.__hash__
 
     if TYPE_CHECKING:
         T: Tensor
@@ -268,6 +282,9 @@ class Tensor(Operators):
                 f"{what} of a tensor with {self.size} elements is ambiguous "
                 f"(shape {shape_text(self.shape)}); did you mean pe.any(...) or pe.all(...)?"
             )
+        plain = _C_TYPES.get(self._layout.dtype)
+        if plain is not None:
+            return plain.from_address(self._address).value
         return self.numpy().reshape(()).item()
 
     if TYPE_CHECKING:
@@ -275,6 +292,21 @@ class Tensor(Operators):
         def detach(self) -> Tensor: ...
         def backward(self, gradient: Any = None, retain_graph: bool = False) -> None: ...
 
+
+_C_TYPES: dict[DType, Any] = {
+    bool_: ctypes.c_bool,
+    int8: ctypes.c_int8,
+    int16: ctypes.c_int16,
+    int32: ctypes.c_int32,
+    int64: ctypes.c_int64,
+    uint8: ctypes.c_uint8,
+    uint16: ctypes.c_uint16,
+    uint32: ctypes.c_uint32,
+    uint64: ctypes.c_uint64,
+    float32: ctypes.c_float,
+    float64: ctypes.c_double,
+}
+"""How one number is read from memory, of dtypes that C has."""
 
 REWRITES = {
     "add_": "x = x + y; a Tensor never changes",

@@ -40,31 +40,32 @@ class Walk:
         self.leaves: dict[object, tuple[Variable, Tensor]] = {}
         self.nodes: list[TapeNode] = []
         self._operands: dict[TapeNode, list[object]] = {}
+        self._done: set[TapeNode] = set()
         self._order(output)
 
     def _order(self, output: Tensor) -> None:
         """Every node behind the output, operands before users; iterative, for tapes are deep."""
-        seen: set[object] = set()
-        stack: list[tuple[object, Tensor, bool]] = [(place_of(output), output, False)]
+        known = self._operands
+        stack: list[tuple[Any, Tensor]] = [(place_of(output), output)]
         while stack:
-            place, tensor, done = stack.pop()
-            if done:
-                assert isinstance(place, TapeNode), "only nodes have operands to wait for"
+            place, tensor = stack.pop()
+            if isinstance(place, int):
+                continue
+            if not isinstance(place, TapeNode):
+                self.leaves.setdefault(place, (place[0], tensor))
+            elif place not in known:
+                if place.freed:
+                    raise StateError(
+                        "backward: the tape was freed by an earlier backward"
+                        f"{at_line(user_source())}\n  pass retain_graph=True to the first one"
+                    )
+                places = known[place] = [place_of(one) for one in place.operands]
+                # Met a second time, all its operands are there.
+                stack.append((place, tensor))
+                stack += zip(reversed(places), reversed(place.operands), strict=True)
+            elif place not in self._done:
+                self._done.add(place)
                 self.nodes.append(place)
-            elif place not in seen:
-                seen.add(place)
-                if isinstance(place, tuple):
-                    self.leaves[place] = (place[0], tensor)
-                elif isinstance(place, TapeNode):
-                    if place.freed:
-                        raise StateError(
-                            "backward: the tape was freed by an earlier backward"
-                            f"{at_line(user_source())}\n  pass retain_graph=True to the first one"
-                        )
-                    places = self._operands[place] = [place_of(one) for one in place.operands]
-                    stack.append((place, tensor, True))
-                    pairs = zip(reversed(places), reversed(place.operands), strict=True)
-                    stack += [(one, operand, False) for one, operand in pairs]
 
 
 class Tape(Walk):
@@ -84,21 +85,28 @@ class Tape(Walk):
         self._output = numbers[place_of(output)]
         inputs = tuple([tensor._layout for tensor in self._tensors])
         self.key: object = (len(self.leaves), inputs, tuple(self._lines), self._output)
-        self._tensors += [node.result for node in self.nodes]
 
     def graph(self) -> Graph:
         """The tape as a graph; its values have the same numbers."""
         builder = Builder()
-        inputs = self._tensors[: len(self._tensors) - len(self.nodes)]
-        values = [builder.input(tensor._layout.type) for tensor in inputs]
+        values = [builder.input(tensor._layout.type) for tensor in self._tensors]
         for node, (op, attrs, operands) in zip(self.nodes, self._lines, strict=True):
             builder.source = node.source
             values += builder.add(op, [values[number] for number in operands], dict(attrs))
         return builder.graph([values[self._output]])
 
+    def given(self, numbers: Sequence[int]) -> list[Tensor | TapeNode]:
+        """For what the values with these numbers stand: Tensors, and what nodes gave."""
+        first = len(self._tensors)
+        return [
+            self._tensors[number] if number < first else self.nodes[number - first]
+            for number in numbers
+        ]
+
     def tensors(self, numbers: Sequence[int]) -> list[Tensor]:
         """The Tensors for which the values with these numbers stand, without a tape."""
-        return [detached(self._tensors[number]) for number in numbers]
+        found = self.given(numbers)
+        return [detached(one) if isinstance(one, Tensor) else one.result for one in found]
 
     def _numbers(self) -> dict[object, int]:
         """The number of each place; the inputs' Tensors are noted."""
@@ -183,14 +191,16 @@ def place_of(tensor: Tensor) -> Any:
     A compiled call's result is followed into the call.
     """
     source: Any = tensor._tape
+    if type(source) is TapeNode:
+        return source
     if source is None:
         return id(tensor)
-    if not isinstance(source, Variable | TapeNode):
+    if not isinstance(source, Variable):
         source = source.resolve()
         if source is None:
             return id(tensor)
-    if isinstance(source, TapeNode):
-        return source
+        if isinstance(source, TapeNode):
+            return source
     return source, tensor._value if tensor._storage is None else tensor._storage
 
 

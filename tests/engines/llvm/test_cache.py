@@ -290,3 +290,15 @@ def test_code_is_loaded_through_the_process_cache() -> None:
     code = cache.load(adding_text(), SSE2, ("add",))
     assert isinstance(code, jit.Code)
     assert cache.counters().hits + cache.counters().misses > 0
+
+
+def test_many_are_recalled_in_one_go_or_not_at_all(place: Path) -> None:
+    texts = [adding_text(amount) for amount in (1, 2)]
+    for text in texts:
+        fresh(place).compile(text, SSE2)
+    kernels = [(cache_key(text, SSE2), "add") for text in texts]
+    found = fresh(place).recall_all(kernels)
+    assert found is not None
+    ways = [ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(code["add"]) for code in found]
+    assert [way(40) for way in ways] == [41, 42]
+    assert fresh(place).recall_all([*kernels, ("0" * 64, "add")]) is None

@@ -36,7 +36,7 @@ from pellucid.engines.cpu.storage import allocate, allocator
 from pellucid.engines.cpu.tune import tune_program
 from pellucid.engines.llvm import cache
 from pellucid.engines.llvm.cache import cache_key
-from pellucid.engines.llvm.jit import Code, assembly, optimised_ir
+from pellucid.engines.llvm.jit import assembly, optimised_ir, uninterrupted
 from pellucid.engines.llvm.target import Isa, host_isa
 from pellucid.engines.loops.blocks import Blocked, kernel_text
 from pellucid.engines.loops.ir import Kernel
@@ -145,18 +145,16 @@ def _recalled(
     if content is None:
         return None
     program = read(content)
-    code: list[Code] = []
-    for kernel, name in program.kernels:
-        loaded = store.recall(kernel, (name,))
-        if loaded is None:
-            return None
-        code.append(loaded)
+    # All in one piece of work: to begin one for each would take as long as what it does.
+    code = uninterrupted(lambda: store.recall_all(program.kernels))
+    if code is None:
+        return None
 
     def explain() -> Explained:
         with unheard():
             return _assembled(optimize(traced, fast), donate, isa, book).explained()
 
-    return CpuExecutable(*_types(traced), program, tuple(code), explain)
+    return CpuExecutable(*_types(traced), program, code, explain)
 
 
 def _assembled(graph: Graph, donate: Mapping[int, int], isa: Isa, book: Book) -> _Assembly:

@@ -119,13 +119,15 @@ class Pool:
 
     def run_on(self, steps: Steps, *bases: int) -> None:
         """As `run`, on the memory at these addresses."""
-        context = self._context(self.threads).address
+        context: Context | None = getattr(self._contexts, "mine", None)
+        if context is None or context.threads != self.threads:
+            context = self._context(self.threads)
         if len(bases) <= native.MAX_ARGUMENTS:
-            failed = steps.on_addresses(context, *bases)
+            failed = steps.on_addresses(context.address, *bases)
         else:
             # More than are unpacked on the stack, as where many tensors are joined.
             table = array("q", bases)
-            failed = steps.on_table(context, table.buffer_info()[0])
+            failed = steps.on_table(context.address, table.buffer_info()[0])
         if failed:
             raise _no_scratch(failed, steps)
 

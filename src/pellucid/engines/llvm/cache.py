@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,6 +98,16 @@ class Cache:
             return code
         content = self.read(key)
         return None if content is None else self._share(loaded, jit.load(content, names))
+
+    def recall_all(self, kernels: Sequence[tuple[str, str]]) -> tuple[jit.Code, ...] | None:
+        """As `recall`, for each key with one name; None where one is not known any more."""
+        found: list[jit.Code] = []
+        for key, name in kernels:
+            code = self.recall(key, (name,))
+            if code is None:
+                return None
+            found.append(code)
+        return tuple(found)
 
     def read(self, key: str) -> bytes | None:
         """What is stored under `key`, in memory or whole on disk."""
