@@ -44,8 +44,12 @@ from pellucid.passes.stage import staged
 BUFFERS = 24
 """The most operands and results of one kernel: many more, and their addresses crowd registers."""
 
-MANY_VALUES = 16
-"""Of so many values that a reduction is made from, no further ones are looked at."""
+MANY_VALUES = 6
+"""Of so many values that a reduction is made from, no further ones are looked at.
+
+A batch norm's way back needs four; from eight on, sums of one layer reach through the residual sums
+to those of the next layers, and a deeper model has more kinds of kernels.
+"""
 
 
 @staged
