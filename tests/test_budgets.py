@@ -75,7 +75,7 @@ def quickest(call: Callable[[], object], repeats: int = 1000, rounds: int = 25) 
 
 @pytest.mark.slow
 def test_a_call_costs_no_more_for_many_captured_variables() -> None:
-    beside: list[float] = []
+    calls: list[Callable[[], object]] = []
     for count in (1, 500):
         held = [pe.Variable(np.ones(4, np.float32)) for _ in range(count)]
 
@@ -89,9 +89,12 @@ def test_a_call_costs_no_more_for_many_captured_variables() -> None:
         total(x)
         entry = total.compile(x)
         frame = entry._seats[-1].frame
-        whole = quickest(lambda call=total, x=x: call(x))
-        beside.append(whole - quickest(lambda run=entry.executable.run, at=frame: run(at)))
-    assert beside[1] < 1.5 * beside[0]
+        calls.append(lambda call=total, x=x: call(x))
+        calls.append(lambda run=entry.executable.run, at=frame: run(at))
+    # In turns: the machine may be quicker at one time than at another.
+    turns = [[quickest(call) for call in calls] for _ in range(3)]
+    whole, native, whole_of_many, native_of_many = map(min, zip(*turns, strict=True))
+    assert whole_of_many - native_of_many < 1.5 * (whole - native)
 
 
 @pytest.mark.slow
