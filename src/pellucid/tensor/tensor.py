@@ -16,20 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.core.dtype import (
-    DType,
-    bool_,
-    float32,
-    float64,
-    int8,
-    int16,
-    int32,
-    int64,
-    uint8,
-    uint16,
-    uint32,
-    uint64,
-)  # fmt: skip
+from pellucid.core.dtype import DTYPES, DType, bool_, float32, float64
 from pellucid.core.error import EscapedTraceError, StateError, TracedBoolError
 from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
@@ -295,16 +282,9 @@ class Tensor(Operators):
 
 _C_TYPES: dict[DType, Any] = {
     bool_: ctypes.c_bool,
-    int8: ctypes.c_int8,
-    int16: ctypes.c_int16,
-    int32: ctypes.c_int32,
-    int64: ctypes.c_int64,
-    uint8: ctypes.c_uint8,
-    uint16: ctypes.c_uint16,
-    uint32: ctypes.c_uint32,
-    uint64: ctypes.c_uint64,
     float32: ctypes.c_float,
     float64: ctypes.c_double,
+    **{dtype: getattr(ctypes, f"c_{dtype.name}") for dtype in DTYPES if dtype.is_integer},
 }
 """How one number is read from memory, of dtypes that C has."""
 
