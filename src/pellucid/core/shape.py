@@ -119,6 +119,20 @@ def exact_quotient(size: Size, by: Size) -> Size:
     raise OpShapeError(f"cannot tell whether {size} is a multiple of {by}")
 
 
+def long_axes(shape: Iterable[Size]) -> list[int]:
+    """The axes with another size than 1."""
+    return [axis for axis, size in enumerate(shape) if size != 1]
+
+
+def long_sizes(shape: Iterable[Size]) -> tuple[Size, ...]:
+    """The sizes other than 1: shapes that agree in them have their elements in one order.
+
+    >>> long_sizes((2, 1, 3)) == long_sizes((1, 2, 3))
+    True
+    """
+    return tuple(size for size in shape if size != 1)
+
+
 def evaluate(size: Size, values: Mapping[str, int]) -> int:
     """The number that a size stands for once each name has a value."""
     if isinstance(size, int):

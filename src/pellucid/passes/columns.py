@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import Final
 
-from pellucid.core.shape import is_static, static_shape
+from pellucid.core.shape import is_static, long_axes, static_shape
 from pellucid.ir.graph import Graph, Node, Value
-from pellucid.passes.groups import Edge, Group, Plan, kind_of, long_axes
+from pellucid.passes.groups import Edge, Group, Plan, kind_of
 from pellucid.passes.rows import keeps_place
 
 FEWEST_CHUNKS: Final = 4

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field, replace
 
-from pellucid.core.shape import Shape, is_static
+from pellucid.core.shape import Shape, is_static, long_axes
 from pellucid.ir.graph import Graph, Node, TensorType, Value
 from pellucid.ops.define import lookup
 from pellucid.passes.views import skipped_bytes
@@ -125,7 +125,7 @@ class Plan:
         inner = into.inner | group.inner
         if any(edge.user in into.inner for edge in self.outgoing(group)):
             inner |= set(group.nodes)
-        most = max(self.buffers(half) for half in halves(into.kind, nodes, inner))
+        most = max(self.buffers(part) for part in loops_apart(into.kind, nodes, inner))
         if most > (budget or self.budget) or self._goes_over_its_own(nodes):
             return False
         into.inner, into.nodes = inner, nodes
@@ -240,7 +240,7 @@ class Plan:
         return bool(values & self.outputs) or any(True for _ in others)
 
 
-def halves(kind: str, nodes: list[Node], inner: set[Node]) -> list[list[Node]]:
+def loops_apart(kind: str, nodes: list[Node], inner: set[Node]) -> list[list[Node]]:
     """The nodes of a kernel that share loops, each of which is to keep within the budget.
 
     What follows a reduction has loops of its own.
@@ -317,11 +317,6 @@ def _through(node: Node, axes: tuple[int, ...]) -> tuple[int, ...] | None:
         case _:
             return None
     return tuple(known.get(axis, NOWHERE) for axis in axes)
-
-
-def long_axes(shape: Shape) -> list[int]:
-    """The axes with another size than 1."""
-    return [axis for axis, size in enumerate(shape) if size != 1]
 
 
 def _without_ones(axes: tuple[int, ...] | None, shape: Shape) -> tuple[int, ...] | None:

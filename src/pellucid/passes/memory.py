@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
+from pellucid.core.shape import long_sizes
 from pellucid.core.source import Source
 from pellucid.ir.graph import Graph, Node, Type, Value
 from pellucid.ir.record import add_stage
@@ -358,8 +359,7 @@ def spells_axes(node: Node) -> bool:
     """Whether a node only gives a value axes of size 1, or takes them from it."""
     if node.op.name != "reshape":
         return False
-    before, after = node.operands[0].shape, node.attr("shape")
-    return [size for size in before if size != 1] == [size for size in after if size != 1]
+    return long_sizes(node.operands[0].shape) == long_sizes(node.attr("shape"))
 
 
 def _beside(

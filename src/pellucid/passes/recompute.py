@@ -18,7 +18,7 @@ from pellucid.core.shape import is_static
 from pellucid.core.shape import static_shape as sizes_of
 from pellucid.ir.graph import Node, TensorType, Value
 from pellucid.ops.define import lookup
-from pellucid.passes.groups import Edge, Group, Plan, halves, kind_of, reads_plainly
+from pellucid.passes.groups import Edge, Group, Plan, kind_of, loops_apart, reads_plainly
 from pellucid.passes.rows import is_row
 
 STEPS_PER_BYTE: Final = 4
@@ -104,9 +104,9 @@ def _fits(plan: Plan, value: Value, way: _Way) -> bool:
         if reader.kind == "contract" and not all(reads_plainly(plan, n) for n in way.nodes):
             return False
         users = {edge.user for edge in plan.uses[value]}
-        for half in halves(reader.kind, reader.nodes, reader.inner):
-            more = leaves - {edge.value for node in half for edge in plan.edges[node]}
-            if users.intersection(half) and plan.buffers(half) - 1 + len(more) > plan.budget:
+        for part in loops_apart(reader.kind, reader.nodes, reader.inner):
+            more = leaves - {edge.value for node in part for edge in plan.edges[node]}
+            if users.intersection(part) and plan.buffers(part) - 1 + len(more) > plan.budget:
                 return False
     return True
 

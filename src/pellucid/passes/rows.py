@@ -14,9 +14,9 @@ from __future__ import annotations
 from math import prod
 from typing import Literal
 
-from pellucid.core.shape import Shape, is_static, product, static_shape
+from pellucid.core.shape import Shape, is_static, long_axes, long_sizes, product, static_shape
 from pellucid.ir.graph import Node, Value
-from pellucid.passes.groups import NOWHERE, Edge, Group, Plan, Space, kind_of, long_axes
+from pellucid.passes.groups import NOWHERE, Edge, Group, Plan, Space, kind_of
 
 FEWEST_ROWS = 8
 """With fewer rows of many elements, threads share a reduction better by its chunks."""
@@ -107,8 +107,8 @@ def _form_of(shape: Shape, space: Space) -> Form | None:
     whole, axes = space
     if shape == whole:
         return "whole"
-    rows = [whole[axis] for axis in long_axes(whole) if axis not in axes]
-    return "row" if [size for size in shape if size != 1] == rows else None
+    rows = tuple(whole[axis] for axis in long_axes(whole) if axis not in axes)
+    return "row" if long_sizes(shape) == rows else None
 
 
 def _is_aligned(plan: Plan, group: Group, reader: Group, space: Space) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from pellucid.core.shape import long_sizes
 from pellucid.ir.graph import Node, Value
 from pellucid.passes.truths import Number, number_of, split
 
@@ -127,8 +128,7 @@ def _keeps_order(node: Node) -> bool:
     """Whether a reshape only adds axes of size 1; a broadcast always keeps its axes in order."""
     if node.op.name == "broadcast":
         return True
-    before, after = node.operands[0].shape, node.attr("shape")
-    return [n for n in before if n != 1] == [n for n in after if n != 1]
+    return long_sizes(node.operands[0].shape) == long_sizes(node.attr("shape"))
 
 
 def _product(scores: Value) -> Scored | None:

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from pellucid.core.dtype import as_dtype, bool_
-from pellucid.core.shape import Shape
+from pellucid.core.shape import Shape, long_axes, long_sizes
 from pellucid.ir.build import current_builder
 from pellucid.ir.graph import Node, TensorType, Value
 from pellucid.ir.rewrite import copy_node
@@ -244,8 +244,6 @@ def axes_among_ones(before: Shape, after: Shape) -> dict[int, int] | None:
     >>> axes_among_ones((2, 1, 3), (1, 2, 3))
     {0: 1, 2: 2}
     """
-    old = [axis for axis, size in enumerate(before) if size != 1]
-    new = [axis for axis, size in enumerate(after) if size != 1]
-    if [before[axis] for axis in old] != [after[axis] for axis in new]:
+    if long_sizes(before) != long_sizes(after):
         return None
-    return dict(zip(old, new, strict=True))
+    return dict(zip(long_axes(before), long_axes(after), strict=True))
