@@ -38,7 +38,8 @@ BURN = "print(flush=True)\nwhile True: pass"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--case", nargs="+", default=list(cases(of="cases")))
+    files = list(cases(of="cases"))
+    parser.add_argument("--case", nargs="+", choices=files, default=files, metavar="FILE")
     parser.add_argument("--tiny", action="store_true", help="the smallest sizes: does it run?")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
