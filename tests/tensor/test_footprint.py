@@ -67,7 +67,7 @@ MODELS: dict[str, Callable[[], tuple[Any, tuple[pe.Tensor, ...]]]] = {
 
 @pytest.fixture(autouse=True)
 def after_a_step():
-    """Begin after an optimizer's step: gradients that are left over are part of what is compiled."""
+    """Begin after an optimizer's step: gradients left over are part of what is compiled."""
     parameter = pe.Parameter(1.0)
     (parameter * 1.0).backward()
     optim.SGD(parameter, learning_rate=0.0).step()
