@@ -44,6 +44,9 @@ from pellucid.passes.stage import staged
 BUFFERS = 24
 """The most operands and results of one kernel: many more, and their addresses crowd registers."""
 
+Known = dict[object, tuple[Node, Node]]
+"""By what several groups read: a node of the first group, and one of the latest that was begun."""
+
 MANY_VALUES = 6
 """Of so many values that a reduction is made from, no further ones are looked at.
 
@@ -76,7 +79,7 @@ def fuse(graph: Graph, budget: int = BUFFERS) -> Graph:
 
 def pair_reductions(plan: Plan) -> None:
     """Reductions over the same axes of the same values become one."""
-    known: dict[object, Node] = {}
+    known: Known = {}
     for node in plan.graph.nodes:
         if kind_of(node) == "reduce":
             space = node.operands[0].shape, node.attr("axes")
@@ -110,7 +113,7 @@ def absorb_producers(plan: Plan) -> None:
 
 def join_siblings(plan: Plan) -> None:
     """Loops over one space that read one value become one; so do those over one element."""
-    known: dict[object, Node] = {}
+    known: Known = {}
     for node in plan.graph.nodes:
         group = plan.group_of.get(node)
         if group is not None and group.kind == "loop" and node is group.nodes[0]:
@@ -142,13 +145,14 @@ def join_reshapes(plan: Plan) -> None:
             plan.join(group, maker)
 
 
-def _join_first(plan: Plan, node: Node, keys: Sequence[object], known: dict[object, Node]) -> None:
-    """Join the node's group to the first that was known by one of its keys."""
+def _join_first(plan: Plan, node: Node, keys: Sequence[object], known: Known) -> None:
+    """Join the node's group to one that is known by a key: the first of all, or the latest."""
+    nodes = [one for key in keys if key in known for one in dict.fromkeys(known[key])]
+    joined = any(plan.join(plan.group_of[node], plan.group_of[one]) for one in nodes)
     for key in keys:
-        if key in known and plan.join(plan.group_of[node], plan.group_of[known[key]]):
-            break
-    for key in keys:
-        known.setdefault(key, node)
+        first, latest = known.get(key, (node, node))
+        # Where the first ones are full, others begin anew, as many cells of one number do.
+        known[key] = first, latest if joined else node
 
 
 def _is_epilogue(plan: Plan, node: Node, maker: Group) -> bool:
