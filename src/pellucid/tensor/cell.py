@@ -53,14 +53,16 @@ class Clock:
 class Gate:
     """Keeps a compiled step that writes cells in place apart from everybody else who uses them.
 
-    A step holds `lock` while it runs; `writer` is its thread, or 0. A call that only reads enters
-    `readers` while it holds the lock, and leaves without: steps that start meanwhile write
-    elsewhere, and the memory that cells let go of is kept until the last reader has left.
+    A step holds `lock` while it runs; `writer` is its thread, or 0. If that is the main thread, an
+    interrupt only leaves a note in `interrupted`. A call that only reads enters `readers` while it
+    holds the lock, and leaves without: steps that start meanwhile write elsewhere, and the memory
+    that cells let go of is kept until the last reader has left.
     """
 
     def __init__(self) -> None:
         self.lock = held_across_forks(threading.RLock(), Turn.STEP)
         self.writer = 0
+        self.interrupted = False
         self.readers: list[None] = []
         self._retired: list[object] = []
         self._retiring = threading.Lock()

@@ -77,7 +77,6 @@ class Compiled:
         "_taped",
         "_told",
         "_uneven",
-        "_varies",
         "_writes",
         "binding",
         "executable",
@@ -127,7 +126,6 @@ class Compiled:
         self._left = places[count + len(binding.assigned) :]
         self._slots = binding.arguments
         self._brings = bool(binding.gradients or self._uneven)
-        self._varies = bool(self._states or program.steady)
         self._taped = binding.taped if any(binding.taped) else ()
         self._single = resultdef == tree.LEAF and count == 1
         self._plain = _plain_kind(resultdef, binding.results)
@@ -254,20 +252,22 @@ class Compiled:
     def _run_alone(self, args: Sequence[Any]) -> list[Tensor]:
         with gate.lock:
             gate.writer = get_ident()
-            context.shielded = True
             try:
                 return self._call(args, not gate.readers)
             finally:
                 gate.writer = 0
-                context.shielded = False
-                if context.interrupted:
+                if gate.interrupted:
                     raise_late()
 
     def _call(self, args: Sequence[Any], exclusive: bool) -> list[Tensor]:
         addresses = self._addresses
         known = addresses.known
         fresh: list[tuple[Cell, Tensor]] = []
-        if self._told or (self._varies and not self._is_known(exclusive)):
+        if (
+            self._told
+            or (self._states and not exclusive)
+            or (self._steady is not None and not self._steady.is_current())
+        ):
             known, fresh = addresses.look(exclusive)
         try:
             seat = self._seats.pop()
@@ -300,12 +300,6 @@ class Compiled:
         if self._writes:
             self._commit(fresh, left)
         return outputs
-
-    def _is_known(self, exclusive: bool) -> bool:
-        """Whether what is known serves though nothing was told: states in place, values kept."""
-        if self._states and not exclusive:
-            return False
-        return self._steady is None or self._steady.is_current()
 
     def _bring(self, table: Any) -> list[Tensor]:
         """The gradients and uneven Tensors from outside, dense, their addresses in the table."""

@@ -34,8 +34,7 @@ class Context(threading.local):
 
     `trace` is the innermost open trace, or None while ops run at once; `outermost` keeps the
     journal of all open ones, also while something outside the graph is done. Contractions of
-    float32 read their operands in `precision`, if there is one. `mode` is what ops look at. While
-    the thread is `shielded`, an interrupt only leaves a note in `interrupted`.
+    float32 read their operands in `precision`, if there is one. `mode` is what ops look at.
     """
 
     def __init__(self) -> None:
@@ -45,8 +44,6 @@ class Context(threading.local):
         self.precision: DType | None = None
         self.engine: Engine | None = None
         self.mode = _mode(None, True, None)
-        self.shielded = False
-        self.interrupted = False
 
     def settle(self) -> None:
         """Find the mode again after something changed."""

@@ -16,7 +16,7 @@ import time
 from types import FrameType
 from typing import Final
 
-from pellucid.tensor.context import context
+from pellucid.tensor.cell import gate
 
 AGAIN: Final = 1e-3
 """Seconds after which an interrupt that met a finalizer is asked for again."""
@@ -31,15 +31,15 @@ def prepare() -> None:
 
 
 def raise_late() -> None:
-    """Raise the interrupt that came while this thread was shielded."""
-    context.interrupted = False
+    """Raise the interrupt that came while the main thread took a step."""
+    gate.interrupted = False
     raise KeyboardInterrupt
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    # Handlers run in the main thread, so this is that thread's context.
-    if context.shielded:
-        context.interrupted = True
+    # Handlers run in the main thread: it is in a step if it is the writer.
+    if gate.writer == threading.get_ident():
+        gate.interrupted = True
     elif _in_finalizer(frame):
         # Not at once: this very handler would be interrupted, without end.
         threading.Thread(target=_ask_again, args=(number,), daemon=True).start()
