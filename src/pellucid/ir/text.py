@@ -27,7 +27,7 @@ Lookup = Callable[[str], Operation]
 
 def print_graph(graph: Graph, name: str = "graph") -> str:
     """The text of a graph, the same from run to run."""
-    return "\n".join(_lines(graph, name, ""))
+    return "\n".join(_lines(graph, name, "", {}))
 
 
 def parse_graph(text: str, lookup: Lookup) -> Graph:
@@ -41,31 +41,50 @@ def parse_graph(text: str, lookup: Lookup) -> Graph:
 def node_text(graph: Graph, node: Node) -> str:
     """One node's line, numbered as in its graph."""
     results = graph.results[graph.nodes.index(node)]
-    return "\n".join(_node_lines(node, results, graph.numbering, ""))
+    return _node_line(node, results, _names(graph), "", {})
 
 
-def _lines(graph: Graph, name: str, indent: str) -> Iterator[str]:
-    number = graph.numbering
-    inputs = ", ".join(f"%{number[v]}: {v.type}" for v in graph.inputs)
+Known = dict[int, str]
+"""Texts of types and of nodes' attributes by the identity of these: most are those of many nodes."""
+
+
+def _lines(graph: Graph, name: str, indent: str, known: Known) -> Iterator[str]:
+    names = _names(graph)
+    inputs = ", ".join([f"{names[v]}: {_type_text(v.type, known)}" for v in graph.inputs])
     yield f"{name}({inputs}) {{"
     for node, results in zip(graph.nodes, graph.results, strict=True):
-        yield from _node_lines(node, results, number, indent + "  ")
-    yield f"{indent}  return {', '.join(f'%{number[v]}' for v in graph.outputs)}".rstrip()
+        yield _node_line(node, results, names, indent + "  ", known)
+    yield f"{indent}  return {', '.join([names[v] for v in graph.outputs])}".rstrip()
     yield f"{indent}}}"
 
 
-def _node_lines(
-    node: Node, results: tuple[Value, ...], number: dict[Value, int], indent: str
-) -> Iterator[str]:
-    left = ", ".join(f"%{number[v]}: {v.type}" for v in results)
-    operands = ", ".join(f"%{number[v]}" for v in node.operands)
-    attrs = ", ".join(f"{name}={_attr_text(value, indent)}" for name, value in node.attrs)
-    yield f"{indent}{left} = {node.op.name}({operands})" + (f" [{attrs}]" if attrs else "")
+def _names(graph: Graph) -> dict[Value, str]:
+    return {value: f"%{number}" for value, number in graph.numbering.items()}
+
+
+def _node_line(
+    node: Node, results: tuple[Value, ...], names: dict[Value, str], indent: str, known: Known
+) -> str:
+    left = ", ".join([f"{names[v]}: {_type_text(v.type, known)}" for v in results])
+    operands = ", ".join([names[v] for v in node.operands])
+    attrs = known.get(id(node.attrs))
+    if attrs is None:
+        attrs = ", ".join([f"{name}={_attr_text(value, indent)}" for name, value in node.attrs])
+        attrs = known[id(node.attrs)] = f" [{attrs}]" if attrs else ""
+    return f"{indent}{left} = {node.op.name}({operands}){attrs}"
+
+
+def _type_text(type: Type, known: Known) -> str:
+    found = known.get(id(type))
+    if found is None:
+        found = known[id(type)] = str(type)
+    return found
 
 
 def _attr_text(value: Any, indent: str) -> str:
     if isinstance(value, Graph):
-        return "\n".join(_lines(value, "graph", indent))
+        # Texts of its own: a line that is indented otherwise is another one.
+        return "\n".join(_lines(value, "graph", indent, {}))
     if isinstance(value, tuple):
         items: list[str] = [_attr_text(item, indent) for item in value]  # pyright: ignore[reportUnknownVariableType]
         return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"

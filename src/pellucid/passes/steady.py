@@ -52,7 +52,7 @@ def split_steady(
     kept whatever its size.
     """
     steady = {graph.inputs[number] for number in numbers}
-    if not steady:
+    if not steady or not (chosen or _Search(graph, steady).has_small()):
         return None
     live = prune(graph)
     live, wanted = keep_operands(live, _Search(live, steady).is_small, form_of)
@@ -87,14 +87,12 @@ class _Search:
         chosen: Collection[Value] = frozenset(),
     ) -> None:
         self.graph, self.wanted, self.chosen = graph, wanted, chosen
-        self.made: dict[Value, Node] = {}
         self.sources: dict[Value, frozenset[Value]] = {one: frozenset((one,)) for one in steady}
         for node, results in zip(graph.nodes, graph.results, strict=True):
-            self.made.update((result, node) for result in results)
-            behind = [self.sources.get(operand) for operand in node.operands]
-            sources = _union(behind)
+            sources = self._union(node.operands)
             if sources is not None:
-                self.sources.update((result, sources) for result in results)
+                for result in results:
+                    self.sources[result] = sources
 
     def kept(self) -> dict[Value, None]:
         """What the rest of the graph reads of it, in the order of first use."""
@@ -107,20 +105,24 @@ class _Search:
             stack = list(reversed(node.operands))
             while stack:
                 value = stack.pop()
-                if value in seen or value not in self.made or not self.sources.get(value):
+                if value in seen or value.node is None or not self.sources.get(value):
                     continue
                 seen.add(value)
-                if self.is_worth_keeping(value):
+                if self.is_worth_keeping(value, value.node):
                     found[value] = None
                 else:
-                    stack += reversed(self.made[value].operands)
+                    stack += reversed(value.node.operands)
         return found
 
-    def is_worth_keeping(self, value: Value) -> bool:
+    def has_small(self) -> bool:
+        """Whether any value is small: without one there is nothing to keep."""
+        return any(map(self.is_small, self.sources))
+
+    def is_worth_keeping(self, value: Value, maker: Node) -> bool:
         """Whether it is wanted or work to make, and no larger than what it is made of."""
         if value in self.chosen:
             return True
-        op = self.made[value].op.name
+        op = maker.op.name
         moves = lookup(op).kind == "movement" or op == "stop_gradient"
         return (value in self.wanted or not moves) and self.is_small(value)
 
@@ -131,15 +133,15 @@ class _Search:
             return False
         return value_bytes(value) <= sum(map(value_bytes, behind))
 
-
-def _union(behind: list[frozenset[Value] | None]) -> frozenset[Value] | None:
-    """All sources of a node's operands; None if an operand depends on anything else."""
-    found: frozenset[Value] = frozenset()
-    for sources in behind:
-        if sources is None:
-            return None
-        found = found | sources if found else sources
-    return found
+    def _union(self, operands: tuple[Value, ...]) -> frozenset[Value] | None:
+        """All sources of a node's operands; None if an operand depends on anything else."""
+        found: frozenset[Value] = frozenset()
+        for operand in operands:
+            sources = self.sources.get(operand)
+            if sources is None:
+                return None
+            found = found | sources if found else sources
+        return found
 
 
 def _rest(graph: Graph, kept: list[Value]) -> Graph:

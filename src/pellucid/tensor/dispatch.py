@@ -11,20 +11,21 @@ seen before with these layouts is a dict look-up and one native call.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import copy
+from copy import copy as copy_of
 from functools import lru_cache
 from typing import Any
 
 from pellucid.core.error import OpError, OpShapeError
 from pellucid.core.source import at_line, user_source
 from pellucid.engines.base import Launch, Layout, Storage, layout
-from pellucid.ir.graph import Attrs, Graph, Node, TensorType
+from pellucid.ir.graph import Attrs, Graph, Node, TensorType, Value
 from pellucid.ops import movement, parts
 from pellucid.ops.define import Op, lookup
 from pellucid.ops.elementwise import stop_gradient
 from pellucid.tensor.context import context, current_engine
 from pellucid.tensor.tape import TapeNode
 from pellucid.tensor.tensor import Tensor, escaped_error
+from pellucid.tensor.trace import Trace
 
 
 class Plan:
@@ -48,7 +49,7 @@ class Plan:
 
     def indirect(self) -> Plan:
         """The same one for operands that are first repeated to one shape."""
-        made = copy(self)
+        made = copy_of(self)
         made.direct = False
         return made
 
@@ -145,11 +146,37 @@ def note_view(key: tuple[Any, ...], x: Tensor, view: Tensor) -> Tensor:
 
 def evaluate(graph: Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
     """Apply a graph's nodes one by one to Tensors; gives the outputs."""
+    types = [tensor._layout.type for tensor in inputs]
+    if context.trace is not None and types == [value.type for value in graph.inputs]:
+        return _copied(graph, inputs, context.trace)
     env = dict(zip(graph.inputs, inputs, strict=True))
     for node, results in zip(graph.nodes, graph.results, strict=True):
         operands = tuple(env[value] for value in node.operands)
         env[results[0]] = apply(lookup(node.op.name), operands, node.attrs)
     return [env[value] for value in graph.outputs]
+
+
+def _copied(graph: Graph, inputs: Sequence[Tensor], trace: Trace) -> list[Tensor]:
+    """As tracing it node by node, but for the types of results, which are known."""
+    source = user_source()
+    pairs = zip(graph.inputs, inputs, strict=True)
+    used = {value: tensor for value, tensor in pairs if graph.uses[value]}
+    env = {value: trace.lift(tensor) for value, tensor in used.items()}
+    is_taped = context.gradients and any(tensor._tape is not None for tensor in used.values())
+    tensors: dict[Value, Tensor] = used if is_taped else {}
+    for node, results in zip(graph.nodes, graph.results, strict=True):
+        operands = tuple([env[value] for value in node.operands])
+        copy = Node(node.op, operands, node.attrs, node.types, source)
+        (env[results[0]],) = made = trace.builder.append(copy)
+        if is_taped:
+            given = tuple([tensors[value] for value in node.operands])
+            out = tensors[results[0]] = trace.tensor(made[0])
+            op = lookup(node.op.name)
+            if _can_be_taped(op, out._layout) and any(one._tape is not None for one in given):
+                out._tape = TapeNode(op, node.attrs, given, out, source)
+    return [
+        tensors[value] if value in tensors else trace.tensor(env[value]) for value in graph.outputs
+    ]
 
 
 def dense(tensor: Tensor) -> Tensor:

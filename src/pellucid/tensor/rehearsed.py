@@ -3,8 +3,8 @@
     @rehearsed
     def where(condition, x1, x2): ...
 
-Where ops run at once, such a function is traced once for each kind of arguments. After that its
-ops run in a row (rehearsal.py), without the Python that decided on them.
+Such a function is traced once for each kind of arguments. After that its ops run in a row
+(rehearsal.py), without the Python that decided on them; in another trace they become its nodes.
 """
 
 # pyright: reportPrivateUsage=false
@@ -14,11 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial, update_wrapper
 from types import FunctionType
-from typing import Any, Final, ParamSpec, TypeVar, cast
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar, cast
 
 from pellucid.core.dtype import DType
+from pellucid.ir.graph import Graph
 from pellucid.ops.define import Op
 from pellucid.tensor.context import context, tracing
+from pellucid.tensor.dispatch import evaluate
 from pellucid.tensor.rehearsal import Rehearsal, refuse_traced
 from pellucid.tensor.state import Variable
 from pellucid.tensor.tensor import Tensor
@@ -32,11 +34,11 @@ KEPT: Final = 2048
 
 
 def rehearsed(function: Callable[P, R]) -> Callable[P, R]:
-    """A function of Tensors and settings that runs its ops in a row, where they run at once.
+    """A function of Tensors and settings whose ops run in a row, or are traced in a row.
 
     It gives a Tensor, or a tuple of them, and does nothing else: for each kind of arguments it is
     traced once. Settings are numbers, dtypes, ops, names, None, and tuples of ints. With other
-    arguments, and while a trace is open, it is called as it is.
+    arguments it is called as it is.
     """
     run = _run
 
@@ -51,7 +53,7 @@ def rehearsed(function: Callable[P, R]) -> Callable[P, R]:
 
 def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call it, by its rehearsal if these arguments have one."""
-    if context.trace is not None or context.engine is None:
+    if context.engine is None:
         return function(*args, **kwargs)
     mode = context.mode
     key: list[object] = [function, mode]
@@ -85,21 +87,33 @@ def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
         ready = _rehearse(partial(function, **kwargs), args, tensors, known)
     if ready is None:
         return function(*args, **kwargs)
-    outputs = ready.run_taped(tensors) if taped and mode.gradients else ready.run(tensors)
+    if isinstance(ready, _Drawn):
+        outputs = evaluate(ready.graph, tensors)
+    else:
+        outputs = ready.run_taped(tensors) if taped and mode.gradients else ready.run(tensors)
     return outputs[0] if ready.is_single else tuple(outputs)
+
+
+class _Drawn(NamedTuple):
+    """What a function does, as it becomes part of a trace."""
+
+    graph: Graph
+    is_single: bool
 
 
 _SETTINGS: Final = frozenset((bool, int, float, str, type(None), DType, Op))
 _INT: Final = frozenset((int,))
-_known: dict[tuple[object, ...], Rehearsal | None] = {}
+_known: dict[tuple[object, ...], Rehearsal | _Drawn | None] = {}
 
 
 def _rehearse(
     function: Callable[..., Any], args: Sequence[Any], tensors: list[Tensor], kind: tuple[Any, ...]
-) -> Rehearsal | None:
+) -> Rehearsal | _Drawn | None:
     """What a function does with arguments of this kind; None where it makes Tensors of others."""
-    refuse_traced(tensors)
-    trace = Trace(None)
+    outer = context.trace
+    if outer is None:
+        refuse_traced(tensors)
+    trace = Trace(outer)
     layouts = [tensor._layout for tensor in tensors]
     with tracing(trace):
         stand_ins = iter([trace.input(place.type) for place in layouts])
@@ -107,7 +121,10 @@ def _rehearse(
         is_single = isinstance(result, Tensor)
         outputs: tuple[Tensor, ...] = (result,) if is_single else result
         graph = trace.builder.graph([trace.lift(one) for one in outputs])
-    made = None if trace.captured else Rehearsal(graph, layouts, is_single)
+    made: Rehearsal | _Drawn | None = None
+    if not trace.captured:
+        drawn = _Drawn(graph, is_single)
+        made = Rehearsal(graph, layouts, is_single) if outer is None else drawn
     if len(_known) >= KEPT:
         _known.clear()
     _known[kind] = made
