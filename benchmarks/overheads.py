@@ -133,8 +133,8 @@ def cells_calls(held: Any) -> tuple[Callable[[], object], Callable[[], object]]:
 
 
 def native_call(executable: Any) -> Callable[[], object]:
-    """The executable on memory of its own."""
-    frame = executable.lease()
+    """The executable on memory of its own, which is always the same."""
+    frame = executable.lease(())
     types = (*executable.inputs, *executable.outputs)
     held = [np.zeros(type.shape, type.dtype.numpy) for type in types]
     for number, array in enumerate(held):

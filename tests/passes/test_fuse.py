@@ -562,6 +562,17 @@ def pool(x: Value) -> Value:
 POOL = {"window": (3, 3), "strides": (1, 1), "padding": ((1, 1), (1, 1))}
 
 
+def test_siblings_that_find_a_full_kernel_become_another_one():
+    def function(x, *cells):
+        return [add(cell, x) for cell in cells]
+
+    for shape in ((), (5,)):
+        fused = fuse(graph_of(function, *[shape] * 101))
+        # Each has x, and an operand and a result for each cell.
+        assert len(fused.nodes) == -(-100 // ((BUFFERS - 1) // 2))
+        assert obeys_the_spec(fused, BUFFERS)
+
+
 def test_maximum_of_windows_and_its_places_are_one_kernel_and_their_way_back_another():
     def layer(x, t):
         return mul(pool(x), t)

@@ -17,6 +17,7 @@ import pellucid as pe
 from pellucid import nn, optim
 from pellucid.core.error import EscapedTraceError, OpShapeError
 from pellucid.engines.cpu.storage import live_bytes, metered
+from pellucid.ir.text import print_graph
 from pellucid.tensor import rehearsed as home
 from pellucid.tensor.rehearsed import rehearsed
 
@@ -59,6 +60,50 @@ def test_ops_in_a_row_give_the_bits_of_ops_one_by_one(
             found = function(x)
             assert found.dtype is expected.dtype
             np.testing.assert_array_equal(found.numpy(), expected.numpy(), strict=True)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_trace_has_the_nodes_of_ops_one_by_one(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function = FUNCTIONS[name]
+
+    def graph() -> Any:
+        # Twice: the second time each function is known.
+        return pe.jit(lambda x: (function(x), function(x * 2.0))).compile(pe.asarray(NUMBERS)).graph
+
+    expected = one_by_one(graph, monkeypatch)
+    assert print_graph(graph()) == print_graph(expected)
+
+
+def test_a_traced_step_has_the_graph_of_ops_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def graph() -> Any:
+        pe.random.seed(0)
+        model = nn.Sequential([nn.Dense(6, activation="gelu"), nn.LayerNorm(), nn.Dense(6)])
+        adam = optim.AdamW(model)
+
+        @pe.jit
+        def step(x: Any, y: Any) -> Any:
+            loss = nn.losses.cross_entropy(model(x), y)
+            loss.backward()
+            adam.step()
+            return loss
+
+        given = pe.asarray(NUMBERS), pe.asarray(np.array([0, 5, 2, 1]))
+        step(*given)
+        return step.compile(*given).graph
+
+    expected = one_by_one(graph, monkeypatch)
+    assert print_graph(graph()) == print_graph(expected)
+
+
+def test_nodes_of_a_known_function_have_the_line_that_calls_it_now() -> None:
+    jitted = pe.jit(lambda x: (nn.gelu(x), nn.gelu(x * 2.0)))
+    lines = {node.source for node in jitted.compile(pe.asarray(NUMBERS)).graph.nodes}
+    (line,) = lines
+    assert line is not None
+    assert line.file == __file__
+    assert "nn.gelu" in line.code
 
 
 @pytest.mark.parametrize("name", ["gelu", "softmax", "var", "where", "matmul", "cross_entropy"])

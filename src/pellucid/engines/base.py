@@ -9,7 +9,7 @@ one another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import prod
@@ -57,6 +57,7 @@ class Layout:
 
 
 _layouts: dict[tuple[TensorType, tuple[int, ...]], Layout] = {}
+_dense: dict[TensorType, Layout] = {}
 
 
 def layout(type: TensorType, strides: tuple[int, ...] | None = None) -> Layout:
@@ -67,7 +68,11 @@ def layout(type: TensorType, strides: tuple[int, ...] | None = None) -> Layout:
     (3, 1)
     """
     if strides is None:
-        strides = dense_strides(static_shape(type.shape, "a tensor in memory"))
+        found = _dense.get(type)
+        if found is None:
+            strides = dense_strides(static_shape(type.shape, "a tensor in memory"))
+            found = _dense.setdefault(type, layout(type, strides))
+        return found
     key = (type, strides)
     found = _layouts.get(key)
     if found is None:
@@ -255,6 +260,10 @@ class Frame(Protocol):
 
     table: Any
 
+    def refilled(self) -> None:
+        """Entries of the table may be others than those that were said to vary."""
+        ...
+
 
 class Executable(Protocol):
     """A compiled graph. Any number of calls may run at once, each with a frame of its own."""
@@ -279,8 +288,12 @@ class Executable(Protocol):
         """What a call launches and moves; raises DeviceError where there are no kernels."""
         ...
 
-    def lease(self) -> Frame:
-        """A frame with working memory of its own."""
+    def lease(self, varying: Collection[int] | None = None) -> Frame:
+        """A frame with working memory of its own.
+
+        Of its entries only those `varying` change from run to run, unless it is `refilled`; all of
+        them may where nothing is said.
+        """
         ...
 
     def run(self, frame: Frame) -> None:

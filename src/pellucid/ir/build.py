@@ -42,7 +42,10 @@ class Builder:
 
     def append(self, node: Node) -> tuple[Value, ...]:
         """Append a node whose types are known to be right, and give its results."""
-        values = tuple(Value(type, node, index) for index, type in enumerate(node.types))
+        if len(node.types) == 1:
+            values = (Value(node.types[0], node),)
+        else:
+            values = tuple(Value(type, node, index) for index, type in enumerate(node.types))
         self.nodes.append(node)
         self.results.append(values)
         return values

@@ -45,7 +45,7 @@ def node_text(graph: Graph, node: Node) -> str:
 
 
 Known = dict[int, str]
-"""Texts of types and of nodes' attributes by the identity of these: most are those of many nodes."""
+"""Texts of types and of attributes by the identity of these: most are those of many nodes."""
 
 
 def _lines(graph: Graph, name: str, indent: str, known: Known) -> Iterator[str]:

@@ -57,6 +57,7 @@ class Compiled:
         "__weakref__",
         "_addresses",
         "_brings",
+        "_commits",
         "_engine",
         "_gradients",
         "_kinds",
@@ -77,6 +78,7 @@ class Compiled:
         "_taped",
         "_told",
         "_uneven",
+        "_varying",
         "_writes",
         "binding",
         "executable",
@@ -126,6 +128,9 @@ class Compiled:
         self._left = places[count + len(binding.assigned) :]
         self._slots = binding.arguments
         self._brings = bool(binding.gradients or self._uneven)
+        brought = (number for number, _ in (*binding.gradients, *self._uneven))
+        made = (slot for slot, *_ in (*self._results, *self._left))
+        self._varying = (*self._slots, *brought, *made)
         self._taped = binding.taped if any(binding.taped) else ()
         self._single = resultdef == tree.LEAF and count == 1
         self._plain = _plain_kind(resultdef, binding.results)
@@ -185,6 +190,9 @@ class Compiled:
 
     def _take_seats(self) -> None:
         """Begin with no seat, and with nothing known of where cells lie."""
+        used = self._steady is not None or self.binding.state.used
+        # What a run does beside writing cells where they are.
+        self._commits = self._writes and used
         self._seats: list[_Seat] = []
         entries = len(self.executable.inputs) + len(self.outputs)
         self._addresses = Addresses(self._engine, self.binding, self._states, entries, self._steady)
@@ -240,7 +248,12 @@ class Compiled:
         else:
             outputs = self._call(args, False)
         if self._gradients:
-            self._defer(outputs, args)
+            through = False
+            for arg in args:
+                if type(arg) is Tensor and arg._tape is not None:
+                    through = True
+            if through or self._taped:
+                self._defer(outputs, args, through)
         if self._single:
             return outputs[0]
         if self._plain is not None:
@@ -272,11 +285,12 @@ class Compiled:
         try:
             seat = self._seats.pop()
         except IndexError:
-            seat = _Seat(self.executable.lease())
+            seat = _Seat(self.executable.lease(self._varying))
         table = seat.table
         if seat.filled is not known:
             table[: len(known.table)] = known.table
             seat.filled = known
+            seat.frame.refilled()
         number = 0
         for arg in args:
             if type(arg) is Tensor:
@@ -297,8 +311,11 @@ class Compiled:
         else:
             self._seats.append(seat)
         del brought  # what was brought lives until the run is over
-        if self._writes:
+        if self._commits or fresh:
             self._commit(fresh, left)
+        elif self._writes:
+            clock.writes += 1
+            self.wrote_at = clock.writes
         return outputs
 
     def _bring(self, table: Any) -> list[Tensor]:
@@ -340,14 +357,8 @@ class Compiled:
             clock.backward_at = clock.steps + state.backward_at
         clock.steps += state.steps
 
-    def _defer(self, outputs: list[Tensor], args: Sequence[Any]) -> None:
+    def _defer(self, outputs: list[Tensor], args: Sequence[Any], through: bool) -> None:
         """Give results a tape where a Parameter, or an argument with a tape, is behind them."""
-        through = False
-        for arg in args:
-            if type(arg) is Tensor and arg._tape is not None:
-                through = True
-        if not self._taped and not through:
-            return
         tensors = [arg for arg in args if type(arg) is Tensor]
         call = DeferredCall(self.name, self.binding, tensors)
         for index, output in enumerate(outputs):

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from pellucid.core.dtype import DType, as_dtype, float32, int64
 from pellucid.core.error import DeviceError, ExchangeError, OpShapeError, OpTypeError
 from pellucid.core.shape import shape_text
 from pellucid.core.source import at_line, user_source
+from pellucid.engines.base import dense_layout
 from pellucid.tensor.arithmetic import (
     add,
     astype,
@@ -23,6 +24,7 @@ from pellucid.tensor.arithmetic import (
     subtract,
     where,
 )
+from pellucid.tensor.context import context
 from pellucid.tensor.dispatch import dense
 from pellucid.tensor.dlpack import borrow
 from pellucid.tensor.memory import (
@@ -32,6 +34,7 @@ from pellucid.tensor.memory import (
     host_array,
     is_array,
     is_constant,
+    repeat_array,
 )
 from pellucid.tensor.reducing import places
 from pellucid.tensor.shaping import broadcast_to, expand_dims, reshape
@@ -252,9 +255,20 @@ def _why_copied(array: np.ndarray[Any, Any], target: DType | None, is_array: boo
     return f"kernels cannot read its strides of {array.strides} bytes"
 
 
+MUCH: Final = 1 << 20
+"""From so many bytes on, memory is filled by a kernel, on several threads."""
+
+
 def _filled(value: Any, dtype: DType, shape: tuple[int, ...]) -> Tensor:
     """One number everywhere, in memory of the size of the result."""
-    return dense(constant(value, dtype, shape))
+    if context.trace is not None:
+        return dense(constant(value, dtype, shape))
+    single, place = constant(value, dtype), dense_layout(dtype, shape)
+    if place.nbytes < MUCH:
+        # A kernel would be made ready for each shape.
+        return repeat_array(single.numpy(), place)
+    flat = dense(constant(value, dtype, (math.prod(shape),)))
+    return Tensor(place, flat._storage, flat._address)
 
 
 def _from_diagonal(name: str, x: Any) -> tuple[Tensor, Tensor]:

@@ -192,7 +192,8 @@ class Jit:
             interrupt.prepare()
             trace = Trace(None, is_program=True, fast=self.fast)
             try:
-                entry = self._traced(trace, leaves, treedef, key)
+                with _without_collections():
+                    entry = self._traced(trace, leaves, treedef, key)
             except BaseException:
                 trace.restore()
                 raise
@@ -205,7 +206,7 @@ class Jit:
     def _traced(self, trace: Trace, leaves: list[Any], treedef: tree.TreeDef, key: Key) -> Compiled:
         start = time.perf_counter()
         reason = self._reason(key)
-        with tracing(trace), _without_collections():
+        with tracing(trace):
             stand_ins = [
                 trace.input(one._layout.type) if isinstance(one, Tensor) else one for one in leaves
             ]
@@ -242,13 +243,21 @@ class Jit:
 
 @contextmanager
 def _without_collections() -> Generator[None]:
-    """Collect no garbage inside: a trace makes many objects, all of which stay."""
+    """Collect no garbage inside: a trace makes many objects, all of which stay.
+
+    Afterwards they count as old, so that the next collection of what is young does not begin with
+    them.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if enabled:
+            if not gc.get_freeze_count():
+                # All that there is becomes permanent, and then old, without being looked at.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 

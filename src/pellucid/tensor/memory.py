@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pellucid.core.dtype import DTYPES, DType, as_dtype
 from pellucid.core.error import OpTypeError, PellucidError
 from pellucid.core.source import at_line, user_source
-from pellucid.engines.base import Storage, array_at, dense_layout, dense_strides, layout
+from pellucid.engines.base import Layout, Storage, array_at, dense_layout, dense_strides, layout
 from pellucid.ir.graph import TensorType
 from pellucid.ops.elementwise import cast
 from pellucid.tensor.context import current_engine
@@ -62,6 +62,13 @@ def copy_array(array: NDArray[Any], dtype: DType | None = None) -> Tensor:
         ctypes.memmove(storage.address, array.tobytes(), place.nbytes)
     else:
         np.copyto(array_at(storage.address, place, storage), array)
+    return Tensor(place, storage, storage.address)
+
+
+def repeat_array(number: NDArray[Any], place: Layout) -> Tensor:
+    """A Tensor with memory of its own in which each element is this number."""
+    storage = current_engine().allocate(place.nbytes)
+    array_at(storage.address, place, storage)[...] = number
     return Tensor(place, storage, storage.address)
 
 

@@ -87,10 +87,7 @@ def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
         ready = _rehearse(partial(function, **kwargs), args, tensors, known)
     if ready is None:
         return function(*args, **kwargs)
-    if isinstance(ready, _Drawn):
-        outputs = evaluate(ready.graph, tensors)
-    else:
-        outputs = ready.run_taped(tensors) if taped and mode.gradients else ready.run(tensors)
+    outputs = ready.run_taped(tensors) if taped and mode.gradients else ready.run(tensors)
     return outputs[0] if ready.is_single else tuple(outputs)
 
 
@@ -99,6 +96,12 @@ class _Drawn(NamedTuple):
 
     graph: Graph
     is_single: bool
+
+    def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """The outputs, as nodes of the open trace."""
+        return evaluate(self.graph, inputs)
+
+    run_taped = run
 
 
 _SETTINGS: Final = frozenset((bool, int, float, str, type(None), DType, Op))

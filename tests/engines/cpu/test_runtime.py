@@ -42,6 +42,29 @@ def test_released_frame_is_leased_again() -> None:
     assert exe.lease() is frame
 
 
+def test_a_frame_reads_what_varies_at_each_run_and_the_rest_when_it_is_refilled() -> None:
+    exe = compile_for_cpu(graph_of([(float32, (3,))] * 2, lambda x, y: [add(x, y)]))
+    x, y, other, out = (np.full(3, number, np.float32) for number in (1.0, 10.0, 20.0, 0.0))
+    frame = exe.lease((0,))
+    for slot, one in enumerate((x, y, out)):
+        frame.table[slot] = one.ctypes.data
+    exe.run(frame)
+    assert out[0] == 11.0
+    frame.table[0] = other.ctypes.data
+    exe.run(frame)
+    assert out[0] == 30.0
+    frame.table[1] = x.ctypes.data
+    frame.refilled()
+    exe.run(frame)
+    assert out[0] == 21.0
+    exe.release(frame)
+    # Of one that is leased again nothing is known.
+    frame = exe.lease()
+    frame.table[0] = frame.table[1] = y.ctypes.data
+    exe.run(frame)
+    assert out[0] == 20.0
+
+
 def test_python_threads_may_call_one_executable_at_once() -> None:
     exe, arrays = network()
     inputs = [tuple(array * scale for array in arrays) for scale in (1, 2, 3, 4)]

@@ -35,15 +35,18 @@ def kernel_call(kernel: int, sizes: int, tasks: int, brief: bool, keep: object) 
     return _bound("call_kernel", _Record([kernel, sizes, tasks, brief], keep))
 
 
-def steps_calls(run_steps: int, steps: int, count: int, keep: object) -> tuple[Native, Native]:
-    """Two functions that run steps without the interpreter's lock.
+def steps_calls(
+    run_steps: int, run_frame: int, steps: int, count: int, keep: object
+) -> tuple[Native, Native, Native]:
+    """Three functions that run steps without the interpreter's lock.
 
-    Both take a context; then the one takes the address of a base table, the other the addresses
-    that are in it. They return what the step runner does: 0, or the number of the step that found
-    no memory.
+    Each takes a context; then the first takes the address of a base table, the second the addresses
+    that are in it, the third that of a frame. They return what the step runner does: 0, or the
+    number of the step that found no memory.
     """
     record = _Record([run_steps, steps, count], keep)
-    return _bound("call_on_table", record), _bound("call_on_addresses", record)
+    framed = _bound("call_on_table", _Record([run_frame, steps, count], keep))
+    return _bound("call_on_table", record), _bound("call_on_addresses", record), framed
 
 
 class _Record(int):

@@ -36,6 +36,14 @@ CONTEXT_BYTES = 64
 STEP_WORDS = 7
 MAX_ARGUMENTS = 512
 
+# A frame, in words: what is known of it, the base table, the address of each argument of each step,
+# and those arguments that vary from run to run (where the address goes, base and offset), and how
+# many these are.
+FRAME_STATE, FRAME_BASES, FRAME_POINTERS, FRAME_VARYING, FRAME_COUNT = range(5)
+FRAME_WORDS = 5
+ANEW, ANEW_ONCE, SETTLED = range(3)
+"""A frame's state: all addresses are found at each run; at the next; only those that vary."""
+
 # The pool; what different threads write lies on different cache lines.
 _TICKET, _DONE, _JOB, _BUSY, _SLEEPERS, _STOP, _WAITING = 0, 64, 128, 256, 320, 328, 384
 _WORK_MUTEX, _WORK_CONDITION, _DONE_MUTEX, _DONE_CONDITION = 448, 576, 704, 832
@@ -50,7 +58,7 @@ _SPINS = 1000
 
 
 def runtime_text() -> str:
-    """The module: pool_start, pool_stop, run_steps, run_steps_timed, scratch, context_free."""
+    """The module with the functions of RUNTIME_NAMES."""
     module = Module(SSE2)
     _define_reserve(module)
     _define_scratch(module)
@@ -61,6 +69,7 @@ def runtime_text() -> str:
     _define_launch(module)
     _define_run(module, timed=False)
     _define_run(module, timed=True)
+    _define_run_frame(module)
     _define_free(module)
     return module.text()
 
@@ -70,6 +79,7 @@ RUNTIME_NAMES = (
     "pool_stop",
     "run_steps",
     "run_steps_timed",
+    "run_frame",
     "scratch",
     "context_free",
 )
@@ -375,27 +385,76 @@ def _define_run(module: Module, timed: bool) -> None:
     with f.loop(0, count, name="step", unroll=1) as loop:
         begin = _now(f, clock) if timed else None
         step = f.gep(steps, f.mul(loop.index, 8 * STEP_WORDS), I8)
-        kernel, arguments, args, sizes = (
-            f.load(type, _at(f, step, 8 * word)) for word, type in enumerate((PTR, I64, PTR, PTR))
-        )
-        tasks, least, scratch = (f.load(I64, _at(f, step, 8 * word)) for word in (4, 5, 6))
-        with f.when(f.not_(f.call("reserve", I1, (context, scratch))), "no_memory"):
-            f.ret(f.add(loop.index, 1))
-        _gather(f, pointers, bases, args, arguments)
-        f.call("launch", VOID, (context, kernel, pointers, sizes, tasks, least, scratch))
+        _gather(f, pointers, bases, *_arguments(f, step))
+        _launch_step(f, step, loop.index, pointers, context)
         if begin is not None:
             spent = f.sub(_now(f, clock), begin)
             f.store(spent, f.gep(f.parameters[4], loop.index, I64))
     f.ret(0)
 
 
+def _define_run_frame(module: Module) -> None:
+    """run_frame(steps, count, frame, context) -> as run_steps, on what is known of the frame."""
+    parameters = [("steps", PTR), ("count", I64), ("frame", PTR), ("context", PTR)]
+    f = module.function("run_frame", I64, parameters)
+    steps, count, frame, context = f.parameters
+    state = f.load(I64, _at(f, frame, 8 * FRAME_STATE))
+    bases, pointers = (f.load(PTR, _at(f, frame, 8 * n)) for n in (FRAME_BASES, FRAME_POINTERS))
+    known, anew, run = f.block("known"), f.block("anew"), f.block("run")
+    f.jump_if(f.icmp("eq", state, SETTLED), known, anew)
+
+    f.start(known)
+    varying = f.load(PTR, _at(f, frame, 8 * FRAME_VARYING))
+    with f.loop(0, f.load(I64, _at(f, frame, 8 * FRAME_COUNT)), name="argument", unroll=1) as loop:
+        words = f.gep(varying, f.mul(loop.index, 24), I8)
+        target = f.gep(pointers, f.load(I64, words), PTR)
+        f.store(_argument(f, bases, _at(f, words, 8)), target)
+    f.jump(run)
+
+    f.start(anew)
+    with f.loop(0, count, accs=(pointers,), name="step", unroll=1) as loop:
+        step = f.gep(steps, f.mul(loop.index, 8 * STEP_WORDS), I8)
+        args, arguments = _arguments(f, step)
+        _gather(f, loop.accs[0], bases, args, arguments)
+        loop.next(f.gep(loop.accs[0], arguments, PTR))
+    lasts = f.icmp("eq", state, ANEW_ONCE)
+    settled = f.select(lasts, constant(I64, SETTLED), constant(I64, ANEW))
+    f.store(settled, _at(f, frame, 8 * FRAME_STATE))
+    f.jump(run)
+
+    f.start(run)
+    with f.loop(0, count, accs=(pointers,), name="step", unroll=1) as loop:
+        step = f.gep(steps, f.mul(loop.index, 8 * STEP_WORDS), I8)
+        _launch_step(f, step, loop.index, loop.accs[0], context)
+        loop.next(f.gep(loop.accs[0], _arguments(f, step)[1], PTR))
+    f.ret(0)
+
+
+def _arguments(f: Function, step: Value) -> tuple[Value, Value]:
+    """Where a step's arguments are described, and how many they are."""
+    return f.load(PTR, _at(f, step, 16)), f.load(I64, _at(f, step, 8))
+
+
+def _launch_step(f: Function, step: Value, number: Value, pointers: Value, context: Value) -> None:
+    """Launch a step on its arguments' addresses; return its number from 1 where no memory is."""
+    kernel, sizes = (f.load(PTR, _at(f, step, 8 * word)) for word in (0, 3))
+    tasks, least, scratch = (f.load(I64, _at(f, step, 8 * word)) for word in (4, 5, 6))
+    with f.when(f.not_(f.call("reserve", I1, (context, scratch))), "no_memory"):
+        f.ret(f.add(number, 1))
+    f.call("launch", VOID, (context, kernel, pointers, sizes, tasks, least, scratch))
+
+
 def _gather(f: Function, pointers: Value, bases: Value, args: Value, count: Value) -> None:
     """pointers[i] = bases[index of i] + offset of i."""
     with f.loop(0, count, name="argument", unroll=1) as loop:
         pair = f.gep(args, f.mul(loop.index, 16), I8)
-        base = f.load(PTR, f.gep(bases, f.load(I64, pair), PTR))
-        address = f.gep(base, f.load(I64, _at(f, pair, 8)), I8)
-        f.store(address, f.gep(pointers, loop.index, PTR))
+        f.store(_argument(f, bases, pair), f.gep(pointers, loop.index, PTR))
+
+
+def _argument(f: Function, bases: Value, pair: Value) -> Value:
+    """The address that an index into the base table and an offset stand for."""
+    base = f.load(PTR, f.gep(bases, f.load(I64, pair), PTR))
+    return f.gep(base, f.load(I64, _at(f, pair, 8)), I8)
 
 
 def _define_free(module: Module) -> None:

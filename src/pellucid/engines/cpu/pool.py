@@ -62,9 +62,11 @@ class Steps:
             words = _step_words(step, at)
             layout[number * len(words) : (number + 1) * len(words)] = array("q", words)
             at += 8 * (2 * len(step.arguments) + len(step.sizes))
-        # Both take a context; then the address of a base table, or the addresses that are in it.
-        self.on_table, self.on_addresses = steps_calls(
-            _runtime().run_steps, self.address, self.count, layout
+        self.arguments = [step.arguments for step in steps]
+        # Each takes a context; then a base table, the addresses that are in it, or a frame.
+        runtime = _runtime()
+        self.on_table, self.on_addresses, self.on_frame = steps_calls(
+            runtime.run_steps, runtime.run_frame, self.address, self.count, layout
         )
 
 
@@ -114,6 +116,15 @@ class Pool:
         if context is None or context.threads != wanted:
             context = self._context(wanted)
         failed = steps.on_table(context.address, bases)
+        if failed:
+            raise _no_scratch(failed, steps)
+
+    def run_frame(self, steps: Steps, frame: int) -> None:
+        """As `run`, on the frame of these steps at an address (see `native.FRAME_STATE`)."""
+        context: Context | None = getattr(self._contexts, "mine", None)
+        if context is None or context.threads != self.threads:
+            context = self._context(self.threads)
+        failed = steps.on_frame(context.address, frame)
         if failed:
             raise _no_scratch(failed, steps)
 
@@ -185,6 +196,7 @@ class _Runtime:
     start: Callable[[int], int]
     stop: Callable[[int], None]
     run_steps: int
+    run_frame: int
     run_timed: Callable[[int, int, int, int, int], int]
     free: Callable[[int], None]
     scratch: int
@@ -202,6 +214,7 @@ def _runtime() -> _Runtime:
         starts(code["pool_start"]),
         stops(code["pool_stop"]),
         code["run_steps"],
+        code["run_frame"],
         runs_timed(code["run_steps_timed"]),
         stops(code["context_free"]),
         code["scratch"],

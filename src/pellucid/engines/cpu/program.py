@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -97,18 +98,28 @@ def _step(kernel: int, arguments: Any, sizes: Any, *limits: int) -> Step:
 def compiler_hash() -> str | None:
     """The hash of the sources that lie between a graph and its program."""
     root = Path(__file__).parents[2]
-    paths = sorted(path for part in _COMPILER for path in (root / part).rglob("*.py"))
-    if Path(__file__) not in paths:
-        # Installed without its sources.
-        return None
-    digest = hashlib.sha256()
+    digest, count = hashlib.sha256(), 0
     try:
-        for path in paths:
-            # A file that was changed after it was imported is not what runs here.
-            if path.stat().st_mtime > _BEGAN:
-                return None
-            digest.update(f"{path.relative_to(root)}\n".encode())
-            digest.update(path.read_bytes())
+        for path in _sources(root):
+            # Not by pathlib, which takes as long for a path as the system for the file.
+            with open(path, "rb", buffering=0) as file:
+                # A file that was changed after it was imported is not what runs here.
+                if os.fstat(file.fileno()).st_mtime > _BEGAN:
+                    return None
+                digest.update(f"{path.removeprefix(str(root))}\n".encode())
+                digest.update(file.readall())
+                count += 1
     except OSError:
         return None
-    return digest.hexdigest()
+    # None where it was installed without its sources.
+    return digest.hexdigest() if count else None
+
+
+def _sources(root: Path) -> Iterator[str]:
+    """The paths of the files between a graph and its program, in the same order everywhere."""
+    for part in _COMPILER:
+        for folder, inner, names in os.walk(root / part):
+            inner.sort()
+            for name in sorted(names):
+                if name.endswith(".py"):
+                    yield os.path.join(folder, name)

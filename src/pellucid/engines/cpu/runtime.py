@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from pellucid.engines.base import Launches, MemoryNeed, Storage, layout
+from pellucid.engines.cpu import native
 from pellucid.engines.cpu.pool import Step, Steps, pool
 from pellucid.engines.cpu.program import Program
 from pellucid.engines.cpu.storage import allocate, allocate_for_long, block_bytes
@@ -52,14 +53,37 @@ class Explained:
 
 
 class CpuFrame:
-    """What one call needs: the base table, and the arena that its last entries point to."""
+    """What one call needs: the base table, and the arena that its last entries point to.
 
-    __slots__ = ("address", "arena", "table")
+    Natively it is the words at `record`, among them the arguments' addresses as they were found.
+    """
 
-    def __init__(self, slots: int, arena: Storage | None) -> None:
+    __slots__ = ("_pointers", "_varying", "_words", "address", "arena", "record", "table")
+
+    def __init__(self, slots: int, arena: Storage | None, arguments: int) -> None:
         self.table = array("q", bytes(8 * slots))
         self.address = self.table.buffer_info()[0]
         self.arena = arena
+        self._pointers = array("q", bytes(8 * arguments))
+        self._words = array("q", bytes(8 * native.FRAME_WORDS))
+        self._words[native.FRAME_BASES] = self.address
+        self._words[native.FRAME_POINTERS] = self._pointers.buffer_info()[0]
+        self.record = self._words.buffer_info()[0]
+        self._varying: array[int] | None = None
+
+    def vary(self, varying: array[int] | None) -> None:
+        """Say which arguments may vary while nothing is refilled: three words each; None: all."""
+        self._varying = varying
+        if varying is not None:
+            address, count = varying.buffer_info()
+            self._words[native.FRAME_VARYING] = address
+            self._words[native.FRAME_COUNT] = count // 3
+        self.refilled()
+
+    def refilled(self) -> None:
+        """Any entry of the table may be another one."""
+        anew = native.ANEW if self._varying is None else native.ANEW_ONCE
+        self._words[native.FRAME_STATE] = anew
 
 
 class CpuExecutable:
@@ -124,22 +148,21 @@ class CpuExecutable:
         moved = sum(one.moved_bytes for one in self.launched)
         return Launches(len(self.launched), kernels, moved)
 
-    def lease(self) -> CpuFrame:
+    def lease(self, varying: Collection[int] | None = None) -> CpuFrame:
         """A frame; one that was released is used again."""
-        if self._frames:
-            try:
-                return self._frames.pop()
-            except IndexError:
-                # Another thread took the last one.
-                return self._new_frame()
-        return self._new_frame()
+        try:
+            frame = self._frames.pop()
+        except IndexError:
+            frame = self._new_frame()
+        frame.vary(None if varying is None else self._varying(frozenset(varying)))
+        return frame
 
     def run(self, frame: Any) -> None:
         """Run once, without the GIL. Raises MemoryError if a kernel's scratch cannot be had."""
         if clocks.running and is_timing():
             self._run_recorded(frame)
         else:
-            pool().run(self._steps, frame.address)
+            pool().run_frame(self._steps, frame.record)
 
     def run_timed(self, frame: Any) -> tuple[int, ...]:
         """Run once; the nanoseconds of each step, in the order of `launched`."""
@@ -148,6 +171,12 @@ class CpuExecutable:
     def release(self, frame: Any) -> None:
         """Give a frame back."""
         self._frames.append(frame)
+
+    def _varying(self, slots: frozenset[int]) -> array[int]:
+        """Of each argument that lies in a slot: its number, the slot, and the offset in there."""
+        every = (pair for arguments in self._steps.arguments for pair in arguments)
+        found = [(at, *pair) for at, pair in enumerate(every) if pair[0] in slots]
+        return array("q", [word for words in found for word in words])
 
     def _run_recorded(self, frame: CpuFrame) -> None:
         times = self.run_timed(frame)
@@ -160,7 +189,8 @@ class CpuExecutable:
     def _new_frame(self) -> CpuFrame:
         first = len(self.inputs) + len(self.outputs)
         arena = allocate_for_long(self.program.arena_bytes) if self.program.arena_bytes else None
-        frame = CpuFrame(first + 1 + len(self._constants), arena)
+        arguments = sum(map(len, self._steps.arguments))
+        frame = CpuFrame(first + 1 + len(self._constants), arena, arguments)
         frame.table[first] = arena.address if arena is not None else 0
         for number, constant in enumerate(self._constants):
             frame.table[first + 1 + number] = constant.address

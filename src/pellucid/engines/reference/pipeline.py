@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -49,6 +49,9 @@ class ReferenceFrame:
     def __init__(self, size: int) -> None:
         self.table = [0] * size
 
+    def refilled(self) -> None:
+        """Nothing is remembered of the table."""
+
 
 class ReferenceExecutable:
     """A graph that is evaluated by the references of its ops."""
@@ -68,7 +71,7 @@ class ReferenceExecutable:
         """NumPy computes op by op: there are no kernels. Raises DeviceError."""
         raise _not_here("launches: the engine 'reference' has no kernels")
 
-    def lease(self) -> ReferenceFrame:
+    def lease(self, varying: Collection[int] | None = None) -> ReferenceFrame:
         """A frame; it holds nothing but the addresses."""
         return ReferenceFrame(len(self.inputs) + len(self.outputs))
 
