@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from pellucid.core.dtype import DType
 from pellucid.core.shape import Shape, Size, product, shape_text
@@ -173,7 +173,7 @@ class Graph:
 
 def freeze_attrs(attrs: Mapping[str, Any]) -> Attrs:
     """Attributes in the one form in which nodes keep them: sorted, lists made tuples."""
-    return tuple(sorted((name, _freeze(value)) for name, value in attrs.items()))
+    return tuple(sorted([(name, _freeze(value)) for name, value in attrs.items()]))
 
 
 def count_ops(graph: Graph) -> dict[str, int]:
@@ -194,6 +194,11 @@ def walk(graph: Graph) -> Iterable[Node]:
 
 
 def _freeze(value: Any) -> Any:
+    if type(value) is tuple and _LEAVES.issuperset(map(type, cast("tuple[Any, ...]", value))):
+        return cast("tuple[Any, ...]", value)
     if isinstance(value, list | tuple):
         return tuple(_freeze(item) for item in value)  # pyright: ignore[reportUnknownVariableType]
     return value
+
+
+_LEAVES = frozenset((bool, int, float, str))

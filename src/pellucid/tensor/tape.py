@@ -11,7 +11,7 @@ step becomes one graph.
 from __future__ import annotations
 
 from pellucid.core.source import Source
-from pellucid.ir.graph import Attrs
+from pellucid.ir.graph import Attrs, TensorType
 from pellucid.ops.define import Op
 from pellucid.tensor.tensor import Tensor
 
@@ -52,6 +52,11 @@ class TapeNode:
             result._address,
         )
         self._value, self._trace = result._value, result._trace
+
+    @property
+    def type(self) -> TensorType:
+        """The type of what came out."""
+        return self._layout.type
 
     @property
     def result(self) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from pellucid.core.error import StateError
 from pellucid.core.source import at_line, user_source
 from pellucid.ir.build import Builder
-from pellucid.ir.graph import Graph, Value
+from pellucid.ir.graph import Graph, Node, Value
 from pellucid.ir.rewrite import prune
 from pellucid.ops.elementwise import stop_gradient
 from pellucid.passes.pipeline import hasten_early
@@ -91,8 +91,8 @@ class Tape(Walk):
         builder = Builder()
         values = [builder.input(tensor._layout.type) for tensor in self._tensors]
         for node, (op, attrs, operands) in zip(self.nodes, self._lines, strict=True):
-            builder.source = node.source
-            values += builder.add(op, [values[number] for number in operands], dict(attrs))
+            given = tuple([values[number] for number in operands])
+            values += builder.append(Node(op, given, attrs, (node.type,), node.source))
         return builder.graph([values[self._output]])
 
     def given(self, numbers: Sequence[int]) -> list[Tensor | TapeNode]:

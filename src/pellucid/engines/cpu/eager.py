@@ -113,10 +113,21 @@ def launcher(
         return _reversed(attrs["axes"], operands, layout(result), isa or host_isa())
     if op.name in ATTENTIONS:
         return _attention(op, attrs, operands, layout(result), isa or host_isa())
+    if op.kind == "elementwise":
+        operands = _flat(operands)
     graph = _graph(op, attrs, operands)
     if op.name == "argsort" and prod(operands[0].shape):
         return _sorted(graph, operands, layout(result), isa or host_isa())
     return _ready(graph, operands, layout(result), isa or host_isa())
+
+
+def _flat(operands: tuple[Layout, ...]) -> tuple[Layout, ...]:
+    """Operands with one axis where order says all: fewer axes are made ready sooner."""
+    if not all(one.dense or not any(one.strides) for one in operands):
+        return operands
+    types = [TensorType(one.dtype, (prod(one.shape),)) for one in operands]
+    pairs = zip(operands, types, strict=True)
+    return tuple([layout(type, (int(one.dense),)) for one, type in pairs])
 
 
 def _graph(op: Op, attrs: Mapping[str, Any], operands: tuple[Layout, ...]) -> Graph:
