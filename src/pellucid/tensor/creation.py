@@ -261,7 +261,8 @@ MUCH: Final = 1 << 20
 
 def _filled(value: Any, dtype: DType, shape: tuple[int, ...]) -> Tensor:
     """One number everywhere, in memory of the size of the result."""
-    if context.trace is not None:
+    if context.trace is not None or min(shape, default=0) < 0:
+        # The op refuses such a shape, and names it.
         return dense(constant(value, dtype, shape))
     single, place = constant(value, dtype), dense_layout(dtype, shape)
     if place.nbytes < MUCH:
