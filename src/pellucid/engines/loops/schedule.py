@@ -16,6 +16,7 @@ from pellucid.engines.loops.ir import (
     Axis,
     Binding,
     Expression,
+    Follow,
     Index,
     Kernel,
     Let,
@@ -146,6 +147,9 @@ def work(statements: tuple[Statement, ...], values: Mapping[str, int] | None = N
                 for axis in statement.axes:
                     turns *= _number(axis.extent, values)
                 total += turns * (len(statement.results) + work(statement.body, values))
+            case Follow():
+                # How many of them a list has is not known; many have none.
+                total += len(statement.results) + work(statement.body, values)
             case Sort():
                 size = _number(statement.axis.extent, values)
                 total += 8 * size * (1 + size.bit_length())
@@ -198,11 +202,14 @@ def lane_count(kernel: Kernel, vector_bits: int) -> int:
                     max(register_bits(dtype), 32 if isinstance(value, Index) else 8),
                     weight(statement),
                 )
-            case Reduce(results):
+            case Reduce(results) | Follow(results):
                 for result in results:
                     count(register_bits(result.dtype), 1)
             case _:
                 pass
+    if any(isinstance(s, Follow) and s.first in moving for s in nested(kernel.body)):
+        # Each element has a list of its own.
+        return 1
     most = max(effort.values(), default=0)
     widest = max((bits for bits, steps in effort.items() if steps == most), default=8)
     return min(LANES, vector_bits // widest)
@@ -217,7 +224,7 @@ def _vector_names(kernel: Kernel) -> set[str]:
         match statement:
             case Let() if found & set(used_names(statement)):
                 found.add(statement.name)
-            case Reduce():
+            case Reduce() | Follow():
                 # Its results differ if its elements do, which come after it in this order.
                 found |= {result.name for result in statement.results}
             case _:
@@ -276,6 +283,8 @@ def _copies(loop: Loop, lanes: int) -> int:
         while results > 1 and wanted * results > max(lanes, 8):
             wanted //= 2
         return _fitting(max(wanted, 1), loop.axis.extent, lanes)
+    if any(isinstance(s, Follow) for s in loop.body):
+        return _fitting(4, loop.axis.extent, lanes)
     random = [s for s in loop.body if isinstance(s, Let) and isinstance(s.value, Random)]
     if random and all(by_fours(let.value, loop.axis.name) for let in random):
         return _fitting(4, loop.axis.extent, lanes)
