@@ -182,7 +182,7 @@ def test_overlapping_windows_with_what_follows_them_keep_every_bit() -> None:
 
 
 def test_padding_of_a_transposed_operand_is_copied_along_memory() -> None:
-    back = optimize(vjp(layer(SAME, (4, 8, 8, 24), (3, 3, 24, 4), (4,)), (1,)))
+    back = optimize(vjp(layer(SAME, (4, 8, 8, 24), (3, 3, 24, 12), (12,)), (1,)))
     calls = [call for node in back.nodes for call in realise(node, AVX2).calls]
     (copy,) = (c.kernel for c in calls if c.kernel.name == "transpose_window_sum")
     (store,) = (s for s in nested(copy.body) if isinstance(s, Store))
@@ -200,7 +200,7 @@ def test_bias_and_relu_are_part_of_the_convolutions_kernel() -> None:
 
 
 def test_only_padding_is_copied_never_a_window() -> None:
-    graph = optimize(layer(SAME, (2, 8, 8, 3), (3, 3, 3, 4), (4,)))
+    graph = optimize(layer(SAME, (2, 8, 8, 3), (3, 3, 3, 12), (12,)))
     assert realise(graph.nodes[0], AVX2).temporaries == (2 * 10 * 10 * 3 * 4,)
 
 

@@ -23,7 +23,6 @@ from pellucid.core.dtype import (
 from pellucid.core.machine import cache_bytes, usable_cores
 from pellucid.engines.llvm.amx import TILE_BYTES, TILE_ROWS
 from pellucid.engines.llvm.folded import fold_of
-from pellucid.engines.llvm.line_choice import grouped_tiling
 from pellucid.engines.llvm.one_row import TOGETHER
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.llvm.tiling import (
@@ -37,6 +36,7 @@ from pellucid.engines.llvm.tiling import (
     cut,
     extents_of,
 )
+from pellucid.engines.llvm.turned_choice import line_tiling
 
 
 def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0) -> Tiling:
@@ -74,7 +74,7 @@ def _in_tiles(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
 
 
 def _chosen(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
-    in_lines = grouped_tiling(spec, isa)
+    in_lines = line_tiling(spec, isa)
     if in_lines is not None:
         return in_lines
     if spec.beside:
