@@ -149,6 +149,16 @@ def test_each_of_two_readers_makes_it_and_one_list_is_enough() -> None:
     assert_same_results(graph)
 
 
+@pytest.mark.parametrize("axes", [(0,), (1,), (0, 1)])
+def test_reductions_of_it_keep_their_bits(axes: tuple[int, ...]) -> None:
+    def reduced(table: Value, gradient: Value) -> Value:
+        return sum_(mul(gradient, table), axes=axes)
+
+    graph = met(function=reduced)
+    assert [ops["sum_lists"] for ops in inside(optimize(graph))] == [1]
+    assert_same_results(graph)
+
+
 def test_what_is_added_to_a_product_is_made_in_its_kernel() -> None:
     def shared(table: Value, gradient: Value) -> Value:
         square = dot_general(table, table, contract=((0,), (0,)), batch=((), ()))
