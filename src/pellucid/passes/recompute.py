@@ -3,8 +3,8 @@
 A gradient needs much of the forward pass. What one kernel would write only so that others read it
 is made again by these, if all it takes is stored already (or small, such as a row's statistics) and
 the arithmetic costs less than the write and the reads. So is a sum along lists, which needs each
-update once and is zero for most places. A value that was made wider than what it is
-made of need not be kept so wide: its narrow origin is stored in its place.
+update once and is zero for most places. A value that was made wider than what it is made of need
+not be kept so wide: its narrow origin is stored in its place.
 
     %1, %2 = fusion(%0) { exp, mul }   %3 = fusion(%1, %2) { sub }
       ->  %1 = fusion(%0) { exp }      %3 = fusion(%1) { mul, sub }     with %2 = mul(%1, %1)
