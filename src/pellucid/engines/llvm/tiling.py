@@ -153,7 +153,9 @@ class Tiling:
     many panels of rhs are packed at once. `fetched`: tiles fetch those that are packed next. `amx`:
     the register tile is a square of AMX's tiles. `line`: rows come in lines of so many, each cut by
     itself; a task is `block` lines. `idle`: so many lanes of each vector have no column. `sums`: it
-    is k that runs along lines. `across`: so do vectors, and rows are lines (see `turned_choice`).
+    is k that runs along lines. `across`: so do vectors, and rows are lines (see
+    `turned_choice`). `shared`: at each k all rows see the same few elements of lhs, which come from
+    far: so many.
     """
 
     rows: int
@@ -178,6 +180,7 @@ class Tiling:
     idle: int = 0
     sums: bool = False
     across: bool = False
+    shared: int = 0
 
     @property
     def offset(self) -> bool:
@@ -338,9 +341,9 @@ def _height(tiling: Tiling) -> int:
 
 # Multiplications.
 WORTH_A_THREAD = 100_000
-# In vector multiply-adds: what a task costs to hand out, a vector of either to pack, and one of rhs
-# to read again where it lies.
-TASK, _LHS, _RHS, _AGAIN = 4000, 8, 10, 4
+# In vector multiply-adds: what a task costs to hand out, a vector of either to pack, one of rhs to
+# read again where it lies, and one of lhs from memory.
+TASK, _LHS, _RHS, _AGAIN, _FAR = 4000, 8, 10, 4, 16
 # A thread takes a quarter of its share of the tasks at once.
 _SHARES = 4
 
@@ -351,10 +354,15 @@ def _cost(
     blocks, groups = -(-tiles // block), -(-panels // group)
     tasks = batch * blocks * groups
     work = block * group * _height(tiling) * tiling.vectors * k
+    fetched_lhs = min(tiling.shared, block * tiling.rows) * k / tiling.lanes * _FAR
     fetched_rhs = group * tiling.vectors * k * (_RHS if tiling.pack_rhs else _AGAIN)
     # Rows are packed for all tasks that a thread does one after the other.
     packed_lhs = tiling.pack_lhs * batch * tiles * tiling.rows * k / tiling.lanes * _LHS
-    return (work + fetched_rhs) * waited_for(tasks) + packed_lhs * min(groups, 2) + TASK * tasks
+    return (
+        (work + fetched_lhs + fetched_rhs) * waited_for(tasks)
+        + packed_lhs * min(groups, 2)
+        + TASK * tasks
+    )
 
 
 def _cached() -> int:
