@@ -4,11 +4,16 @@ The score of a label is written as a sum over its row, of the score where the pl
 of 0 elsewhere; and so is what a cross-entropy's gradient needs. Such a sum is its one term, read at
 its place, plus the zero of the others: no bit differs, and a pass over the row is saved.
 
-    reduce s0: float32 = sum t3 over c < 8192 by lanes in 1 x 8192        place: int64 = ...
-      t0: int64 = index [c]                                               t1: float32 = load x0[place]
-      t1: float32 = load x0[c]                               ->           t2: bool = equal label place
-      t2: bool = equal label t0                                           t3: float32 = select t2 t1 zero
-      t3: float32 = select t2 t1 zero                                     s0: float32 = add t3 zero
+    reduce s0: float32 = sum t3 over c < 8192 by lanes in 1 x 8192
+      t0: int64 = index [c]
+      t1: float32 = load x0[c]
+      t2: bool = equal label t0
+      t3: float32 = select t2 t1 zero
+      ->
+    t1: float32 = load x0[place]
+    t2: bool = equal label place
+    t3: float32 = select t2 t1 zero
+    s0: float32 = add t3 zero
 
 The place is the label's, or the nearest there is: then it is not equal, and the sum is 0.
 """
