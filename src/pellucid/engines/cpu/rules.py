@@ -31,6 +31,7 @@ from pellucid.engines.llvm.elementwise import supports
 from pellucid.engines.llvm.folded import fold_in_memory
 from pellucid.engines.llvm.lower import lower
 from pellucid.engines.llvm.target import Isa
+from pellucid.engines.loops.ahead import look_ahead
 from pellucid.engines.loops.blocks import Blocked
 from pellucid.engines.loops.build import draft, draft_phase
 from pellucid.engines.loops.columns import (
@@ -340,7 +341,7 @@ def write_order(target: Target) -> Callable[[tuple[Axis, ...]], tuple[Axis, ...]
 
 
 def _loops(kernel: Kernel, isa: Isa) -> KernelCall:
-    scheduled = schedule(kernel, isa.vector_bits)
+    scheduled = look_ahead(schedule(kernel, isa.vector_bits))
     arguments = tuple(_argument(buffer.name) for buffer in kernel.buffers)
     tasks = share_out(scheduled).count
     return KernelCall(scheduled, arguments, tasks, TASKS_PER_THREAD, scratch_bytes(scheduled))
