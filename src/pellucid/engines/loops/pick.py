@@ -69,7 +69,7 @@ def _without_picked(reduce: Reduce, known: Lets) -> list[Statement]:
     terms = {result: _term(reduce, result, known) for result in reduce.results}
     left = tuple(result for result, term in terms.items() if term is None)
     lines = [line for term in terms.values() if term is not None for line in term]
-    return [replace(reduce, results=left), *lines] if left else lines
+    return [replace(reduce, results=left), *lines] if left else [*lines]
 
 
 def _term(reduce: Reduce, result: Accumulator, known: Lets) -> list[Let] | None:
@@ -143,6 +143,8 @@ def _label(pred: str, inside: Lets, known: Lets) -> Let | None:
             for place, label in ((lhs, rhs), (rhs, lhs)):
                 if place in inside and label in known and label not in inside:
                     return known[label] if _is_place(inside[place].value) else None
+        case _:
+            pass
     return None
 
 
