@@ -30,7 +30,7 @@ LHS, RHS = "lhs", "rhs"
 BLOCK, GROUP = "block", "group"
 """The size parameters of a generic contraction that say how much a task takes."""
 
-SHORT = 16
+SHORT = 64
 """Lines of so many rows are not worth a product each."""
 
 ROWS, DEPTH = "rows", "depth"
