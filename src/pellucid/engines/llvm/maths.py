@@ -195,9 +195,9 @@ def exp_near_zero(f: Function, form: Format, rest: Value) -> Value:
 def scaled(f: Function, form: Format, near_one: Value, number: Value) -> Value:
     """near_one 2**number, also where that power is beyond the type although the result is not.
 
-    The number is a whole one. Without an instruction for it, it is multiplied in two halves, of
-    which the first product is exact and the second rounds into a subnormal where it must: so do
-    both ways.
+    The number is a whole one. Where no instruction does it, it is multiplied in two halves, of
+    which the first product is exact and the second rounds into a subnormal where it must: the same
+    bits.
     """
     if f.scales(near_one.type):
         return f.scale(near_one, number)
