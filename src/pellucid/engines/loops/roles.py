@@ -13,6 +13,7 @@ from pellucid.engines.loops.ir import (
     Axis,
     Buffer,
     Contract,
+    Follow,
     Kernel,
     Let,
     Load,
@@ -133,7 +134,7 @@ def join_groups(kernel: Kernel, roles: Roles) -> Roles:
         steps = [
             (index.coefficient(group.name), index.coefficient(n.name))
             for statement in nested(kernel.body)
-            if not isinstance(statement, Loop | Contract | Reduce)
+            if not isinstance(statement, Loop | Contract | Reduce | Follow)
             for index in indexes(statement)
         ]
         rhs = contract.rhs.index
