@@ -203,7 +203,7 @@ div = elementwise(
     "div",
     on=FLOATING,
     reference=np.divide,
-    partials=(lambda y, a, b: one_over(b), lambda y, a, b: neg(div(y, b))),
+    partials=(lambda y, a, b: one_over(b), lambda y, a, b: neg(mul(y, one_over(b)))),
     what="a / b",
 )
 neg = elementwise(

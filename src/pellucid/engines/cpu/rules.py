@@ -31,6 +31,7 @@ from pellucid.engines.llvm.elementwise import supports
 from pellucid.engines.llvm.folded import fold_in_memory
 from pellucid.engines.llvm.lower import lower
 from pellucid.engines.llvm.target import Isa
+from pellucid.engines.loops.ahead import look_ahead
 from pellucid.engines.loops.blocks import Blocked
 from pellucid.engines.loops.build import draft, draft_phase
 from pellucid.engines.loops.columns import (
@@ -48,6 +49,7 @@ from pellucid.engines.loops.into import draft_into, draft_sort
 from pellucid.engines.loops.ir import Axis, Contract, Kernel, Sort, nested, scratch_bytes
 from pellucid.engines.loops.nest import nest
 from pellucid.engines.loops.parts import partial_bytes, split_reduction, tidy
+from pellucid.engines.loops.pick import pick
 from pellucid.engines.loops.roles import has_contraction, orient
 from pellucid.engines.loops.schedule import TASKS_PER_THREAD, arrange, schedule, share_out
 from pellucid.engines.loops.space import row_major
@@ -211,7 +213,7 @@ def _planned(graph: Graph, plan: Draft, isa: Isa) -> Realisation:
     if has_contraction(kernel):
         return Realisation((_contraction(kernel, isa),), (), plan.arrays)
     # What only copies an operand of a contraction has none of the others.
-    kernel = tidy(kernel)
+    kernel = tidy(pick(kernel))
     split = split_reduction(kernel)
     if split is None:
         return Realisation((_loops(hold(kernel), isa),), (), plan.arrays)
@@ -223,7 +225,7 @@ def _columns(graph: Graph, columns: Columns, isa: Isa) -> Realisation:
     """What goes along the rows, with their chunks' sums; then the sums, and what needs them."""
     name = kernel_name(graph)
     plan, after = draft_rows(graph, columns), graph_of_sums(graph, columns)
-    first = _loops(hold(tidy(nest(f"{name}_rows", plan))), isa)
+    first = _loops(hold(tidy(pick(nest(f"{name}_rows", plan)))), isa)
     rest = draft(after)
     kernel = tidy(in_one_chain(nest(name, rest, arrange), columns))
     second = _loops(kernel, isa)
@@ -339,7 +341,7 @@ def write_order(target: Target) -> Callable[[tuple[Axis, ...]], tuple[Axis, ...]
 
 
 def _loops(kernel: Kernel, isa: Isa) -> KernelCall:
-    scheduled = schedule(kernel, isa.vector_bits)
+    scheduled = look_ahead(schedule(kernel, isa.vector_bits))
     arguments = tuple(_argument(buffer.name) for buffer in kernel.buffers)
     tasks = share_out(scheduled).count
     return KernelCall(scheduled, arguments, tasks, TASKS_PER_THREAD, scratch_bytes(scheduled))

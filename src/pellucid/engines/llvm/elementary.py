@@ -38,7 +38,7 @@ OF_ONE: Final[dict[str, Callable[[Function, Value], Value]]] = {
     "atan": maths_arcs.atan,
     "sinh": maths_hyperbolic.sinh,
     "cosh": maths_hyperbolic.cosh,
-    "tanh": maths.tanh,
+    "tanh": maths_hyperbolic.tanh,
     "asinh": maths_hyperbolic.asinh,
     "acosh": maths_hyperbolic.acosh,
     "atanh": maths_hyperbolic.atanh,

@@ -91,6 +91,20 @@ class Instructions(ABC):
             return self.intrinsic("llvm.fma", lhs, rhs, addend)
         return self.fadd(self.fmul(lhs, rhs), addend)
 
+    def scales(self, type: Type) -> bool:
+        """Whether the ISA has `scale` for values of this type."""
+        bits = type.bits * type.lanes
+        return self.isa.vector_bits == 512 and type.lanes > 1 and bits in (128, 256, 512)
+
+    def scale(self, lhs: Value, power: Value) -> Value:
+        """lhs 2**power, rounded once, for whole numbers `power`; NaN where either is."""
+        type = lhs.type
+        wide = type.bits * type.lanes
+        name = f"llvm.x86.avx512.mask.scalef.{'ps' if type.bits == 32 else 'pd'}.{wide}"
+        every = constant(Type(f"i{max(type.lanes, 8)}"), -1)
+        rounding = (constant(I32, 4),) if wide == 512 else ()
+        return self.call(name, type, (lhs, power, lhs, every, *rounding), hint="scale")
+
     # Integers: wrapping, but where `nsw` promises that no address computation overflows.
 
     def add(self, lhs: Operand, rhs: Operand, nsw: bool = False) -> Value:

@@ -1,8 +1,8 @@
-"""Elementary functions, computed the same way in every lane of every width: exp, log, tanh, ...
+"""Elementary functions, computed the same way in every lane of every width: exp, log, ...
 
 Each is branch-free arithmetic in the type itself: reduce the argument, evaluate a polynomial, put
-the exponent back; special values are selected at the end. Nothing is looked up and nothing is
-called, so they exist on every target, and their bits depend on the bit class alone (`multiply_add`
+the exponent back; special values are selected at the end. Nothing is looked up here (that is in
+maths_pieces.py) and nothing is called, so their bits depend on the bit class alone (`multiply_add`
 is fused or not). Operands are float32 or float64 of any lane count; `sqrt` is the processor's own.
 benchmarks/derive_polynomials.py derives the coefficients, benchmarks/exhaust_float32.py tries all
 of float32.
@@ -60,12 +60,11 @@ FLOAT32 = Format(
     minus_one=-20.0,
     tiny=2.0**-40,
     exp=(
-        0.5,
-        0.1666666716337204,
-        0.04166646674275398,
-        0.00833331048488617,
-        0.0013933649752289057,
-        0.00019890991097781807,
+        0.4999999403953552,
+        0.1666652113199234,
+        0.04166826233267784,
+        0.00836867094039917,
+        0.0013820999301970005,
     ),
     log=(
         0.6666666865348816,
@@ -153,11 +152,6 @@ def log1p(f: Function, x: Value) -> Value:
     return once_per_type(f, "log1p", x, log1p_body)
 
 
-def tanh(f: Function, x: Value) -> Value:
-    """The hyperbolic tangent; within 1.5 ulp."""
-    return once_per_type(f, "tanh", x, _tanh)
-
-
 def polynomial(f: Function, x: Value, coefficients: tuple[float, ...]) -> Value:
     """c0 + c1 x + c2 x² + ..., by Horner's rule."""
     *lower, highest = coefficients
@@ -186,22 +180,28 @@ def once_per_type(f: Function, name: str, x: Value, body: _Body) -> Value:
 def _exp(f: Function, form: Format, x: Value) -> Value:
     # Beyond these bounds the result is infinite or zero anyway; NaN is neither above nor below.
     bounded = at_least(f, at_most(f, x, form.overflow), form.underflow)
-    power, rest, _ = reduce_exponent(f, form, bounded)
-    return scaled(f, form, exp_near_zero(f, form, rest), power)
+    parts = reduce_exponent(f, form, bounded)
+    return scaled(f, form, exp_near_zero(f, form, parts.rest), parts.number)
 
 
 def exp_near_zero(f: Function, form: Format, rest: Value) -> Value:
     """e**rest for |rest| <= ln(2) / 2."""
+    if f.isa.fused:
+        return polynomial(f, rest, (1.0, 1.0, *form.exp))
     tail = f.fmul(f.fmul(rest, rest), polynomial(f, rest, form.exp))
     return f.fadd(f.fadd(rest, tail), 1.0)
 
 
-def scaled(f: Function, form: Format, near_one: Value, power: Value) -> Value:
-    """near_one 2**power, also where 2**power is beyond the type although the result is not.
+def scaled(f: Function, form: Format, near_one: Value, number: Value) -> Value:
+    """near_one 2**number, also where that power is beyond the type although the result is not.
 
-    It is multiplied in two halves, of which the first product is exact and the second rounds into
-    a subnormal where it must.
+    The number is a whole one. Where no instruction does it, it is multiplied in two halves, of
+    which the first product is exact and the second rounds into a subnormal where it must: the same
+    bits.
     """
+    if f.scales(near_one.type):
+        return f.scale(near_one, number)
+    power = whole_of(f, form, f.fadd(number, form.shifter))
     half = f.sub(f.lshr(f.add(power, 2 * form.bias), 1), form.bias)
     first = f.fmul(near_one, two_to(f, form, half))
     return f.fmul(first, two_to(f, form, f.sub(power, half)))
@@ -214,8 +214,9 @@ def _expm1(f: Function, form: Format, x: Value) -> Value:
     that s fits where the result does.
     """
     bounded = at_least(f, at_most(f, x, form.overflow), form.minus_one)
-    power, rest, cut = reduce_exponent(f, form, bounded)
-    scale = two_to(f, form, f.sub(power, 1))
+    parts = reduce_exponent(f, form, bounded)
+    rest, cut = parts.rest, parts.cut
+    scale = two_to(f, form, f.sub(parts.power, 1))
     tail = f.fmul(f.fmul(rest, rest), polynomial(f, rest, form.exp))
     tail = f.fadd(tail, f.multiply_add(cut, rest, cut))
     shift = f.fsub(scale, 0.5)
@@ -224,21 +225,6 @@ def _expm1(f: Function, form: Format, x: Value) -> Value:
     half = f.fadd(head, f.multiply_add(scale, tail, error))
     # Below `tiny` x itself is the result, also in its sign of zero and in its last subnormal bit.
     return f.select(f.fcmp("olt", f.fabs(x), form.tiny), x, f.fadd(half, half))
-
-
-def _tanh(f: Function, form: Format, x: Value) -> Value:
-    """x + x³ p(x²) up to 5/8; from there on 1 - e / (1/2 + e / 2), where e = exp(-2 |x|)."""
-    square = f.fmul(x, x)
-    near = f.multiply_add(f.fmul(x, square), polynomial(f, square, form.tanh), x)
-    magnitude = f.fabs(x)
-    power, rest, _ = reduce_exponent(f, form, f.fmul(at_most(f, magnitude, -form.minus_one), -2.0))
-    scale = two_to(f, form, f.sub(power, 1))
-    tail = f.fmul(f.fmul(rest, rest), polynomial(f, rest, form.exp))
-    half_e = f.multiply_add(scale, f.fadd(rest, tail), scale)
-    quotient = f.fdiv(f.fadd(half_e, half_e), f.fadd(half_e, 0.5))
-    far = f.fsub(1.0, quotient)
-    # A NaN is in neither range and goes through the second; the sign is also that of zero.
-    return f.copysign(f.select(f.fcmp("olt", magnitude, 0.625), near, far), x)
 
 
 def log_body(f: Function, form: Format, x: Value) -> Value:
@@ -298,16 +284,31 @@ def guard_log(f: Function, x: Value, pole: float, result: Value) -> Value:
     return f.select(f.fcmp("oeq", x, pole), -math.inf, result)
 
 
-def reduce_exponent(f: Function, form: Format, x: Value) -> tuple[Value, Value, Value]:
+@dataclass(frozen=True)
+class Reduced:
     """x = power ln 2 + rest + cut: an integer, up to ln(2) / 2, and what rounding it cut off."""
+
+    power: Value
+    number: Value  # the power as a float
+    rest: Value
+    cut: Value
+
+
+def reduce_exponent(f: Function, form: Format, x: Value) -> Reduced:
+    """Take the nearest multiple of ln 2 off x."""
     shifted = f.multiply_add(x, form.one_over_ln2, form.shifter)
     number = f.fsub(shifted, form.shifter)
-    whole = form.whole.with_lanes(x.type.lanes)
-    power = f.sub(f.bitcast(shifted, whole), form.bits(form.shifter))
+    power = whole_of(f, form, shifted)
     high = f.multiply_add(number, -form.ln2_head, x)
     rest = f.multiply_add(number, -form.ln2_tail, high)
     cut = f.multiply_add(number, -form.ln2_tail, f.fsub(high, rest))
-    return power, rest, cut
+    return Reduced(power, number, rest, cut)
+
+
+def whole_of(f: Function, form: Format, shifted: Value) -> Value:
+    """The whole number, as an integer, to which the shifter was added."""
+    bits = f.bitcast(shifted, form.whole.with_lanes(shifted.type.lanes))
+    return f.sub(bits, form.bits(form.shifter))
 
 
 def split_exponent(f: Function, form: Format, x: Value) -> tuple[Value, Value]:

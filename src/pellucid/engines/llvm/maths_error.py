@@ -1,7 +1,8 @@
 """The error function and its complement, by one polynomial over the whole half-line.
 
 (1 + 2 x) exp(x²) erfc(x) runs from 1 to 2 / sqrt(pi) and is smooth in (x - 4) / (x + 4). Where a
-float32 is wanted, erf has a polynomial of its own that needs neither exp nor division.
+float32 is wanted, erf needs neither exp nor division: it is sixteen polynomials of float32, or in
+the bit class "sse2", whose products round, one of float64.
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ from __future__ import annotations
 from typing import Final
 
 from pellucid.engines.llvm.maths import (
+    Format,
     at_most,
     exp_near_zero,
+    once_per_type,
     polynomial,
     reduce_exponent,
     scaled,
 )
+from pellucid.engines.llvm.maths_pieces import find, pieces
 from pellucid.engines.llvm.maths_wide import FORM, Table, in_float64, signed, two_product
 from pellucid.engines.llvm.text import Function
-from pellucid.engines.llvm.types import Value
+from pellucid.engines.llvm.types import F32, Value
 
 # erf(x) = x + x ERF(x²) for |x| <= 1.
 ERF: Final[Table] = {
@@ -60,6 +64,38 @@ ERF_WHOLE: Final[Table] = {
         -0.0002375303008633824,
     ),
 }
+PIECES: Final = pieces(
+    offset=0.0625,
+    first=0.25,
+    most=3.921875,
+    table="""
+    2.180468 2.7003665 3.1169581 3.832507 0.0 0.27939132
+    0.34429955 0.40656924 0.498958 0.62261516 0.74670583
+    0.87380373 1.0621855 1.3199232 1.5659815 1.8071661
+    0.9979552 0.99986595 0.99998957 0.99999994 1.1283792 0.30724493
+    0.37368008 0.4346923 0.5195837 0.62141734 0.7090325
+    0.78344667 0.8669435 0.93805 0.9732147 0.9894031
+    0.0097191 0.00076841697 6.809095e-05 4.7156738e-07 -5.8635383e-08 1.0436485
+    1.0022426 0.95646 0.8796978 0.7657746 0.6461088
+    0.525844 0.3651468 0.19761889 0.09714837 0.04306403
+    -0.021192241 -0.0020750368 -0.00021217576 -1.7976021e-06 -5.990507e-07 -0.29158676
+    -0.3450717 -0.388867 -0.43893233 -0.47678283 -0.48245326
+    -0.45948443 -0.38785365 -0.26084176 -0.15213256 -0.077823855
+    0.027570706 0.0034772702 0.00041848238 4.4844883e-06 -0.37609223 -0.29357484
+    -0.2548764 -0.21342011 -0.14722657 -0.05735635 0.024797102
+    0.09238523 0.15293115 0.16365439 0.12644239 0.079407394
+    -0.02299227 -0.0040016742 -0.00058665354 -8.979207e-06 -0.0006338558 0.13932405
+    0.15898475 0.17239726 0.18309253 0.17675054 0.1515853
+    0.11279703 0.048067335 -0.021055005 -0.048292927 -0.045810387
+    0.011639665 0.003352697 0.00060381956 3.0007322e-06 0.11798759 0.07648414
+    0.0553876 0.036915746 0.0076200375 -0.02686123 -0.0525388
+    -0.067155726 -0.06600944 -0.037967823 -0.0078116255 0.00911205
+    -0.002326417 -0.0019498445 -0.0003627224 -3.042986e-05 -0.01912258 -0.7837669
+    -0.09912891 0.36249548 -0.058452785 -0.03614146 -0.031275768
+    -0.010276735 0.01038635 0.022068739 0.016956367 0.0067257313
+    """,
+)
+TINY_SLOPE: Final = 0.12837916612625122
 # erfc(x) = exp(-x²) / (1 + 2 x) SCALED_ERFC((x - 4) / (x + 4)).
 SCALED_ERFC: Final[Table] = {
     24: (
@@ -113,12 +149,25 @@ SCALED_ERFC: Final[Table] = {
 
 def erf(f: Function, x: Value) -> Value:
     """The error function, -1 ... 1. Within 0.6 ulp in float32, 1.5 in float64."""
+    if x.type.with_lanes(1) == F32 and f.isa.fused:
+        return once_per_type(f, "erf", x, _erf32)
     return in_float64(f, "erf", (x,), _erf)
 
 
 def erfc(f: Function, x: Value) -> Value:
     """1 - erf(x), exact in the tail too. Within 0.6 ulp in float32, 4 in float64."""
     return in_float64(f, "erfc", (x,), _erfc)
+
+
+def _erf32(f: Function, form: Format, x: Value) -> Value:
+    spot = find(f, PIECES, x)
+    slope = f.select(spot.begins, spot.value, spot.slope)
+    start = f.select(spot.begins, f.fmul(spot.way, spot.slope), spot.value)
+    # Where the product would be rounded as coarsely as the result.
+    tiny = f.fcmp("olt", spot.size, 2.0**-100)
+    slope = f.select(tiny, TINY_SLOPE, slope)
+    start = f.select(tiny, spot.size, start)
+    return f.copysign(f.multiply_add(spot.way, slope, start), x)
 
 
 def _erf(f: Function, bits: int, x: Value) -> Value:
@@ -143,10 +192,10 @@ def _tail(f: Function, bits: int, size: Value) -> Value:
     bounded = at_most(f, size, 28.0)
     form = FORM[bits]
     square, cut = two_product(f, bounded, bounded)
-    power, rest, lost = reduce_exponent(f, form, f.fneg(square))
-    near = exp_near_zero(f, form, rest)
-    near = f.multiply_add(near, f.fsub(lost, cut), near)
+    parts = reduce_exponent(f, form, f.fneg(square))
+    near = exp_near_zero(f, form, parts.rest)
+    near = f.multiply_add(near, f.fsub(parts.cut, cut), near)
     place = f.fdiv(f.fsub(bounded, 4.0), f.fadd(bounded, 4.0))
     curve = polynomial(f, place, SCALED_ERFC[bits])
     share = f.fdiv(curve, f.fadd(f.fadd(bounded, bounded), 1.0))
-    return scaled(f, form, f.fmul(near, share), power)
+    return scaled(f, form, f.fmul(near, share), parts.number)

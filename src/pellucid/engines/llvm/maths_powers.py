@@ -111,14 +111,11 @@ def _exp2(f: Function, bits: int, x: Value) -> Value:
 
 def _two_to(f: Function, bits: int, x: Value, tail: Value | None) -> Value:
     """2**(x + tail) for |x| <= 1100."""
-    shifted = f.fadd(x, FLOAT64.shifter)
-    number = f.fsub(shifted, FLOAT64.shifter)
-    whole = I64.with_lanes(x.type.lanes)
-    exponent = f.sub(f.bitcast(shifted, whole), FLOAT64.bits(FLOAT64.shifter))
+    number = f.fsub(f.fadd(x, FLOAT64.shifter), FLOAT64.shifter)
     rest = f.fsub(x, number)
     if tail is not None:
         rest = f.fadd(rest, tail)
-    return scaled(f, FLOAT64, exp_near_zero(f, FORM[bits], f.fmul(rest, LN2)), exponent)
+    return scaled(f, FLOAT64, exp_near_zero(f, FORM[bits], f.fmul(rest, LN2)), number)
 
 
 def _log2(f: Function, bits: int, x: Value) -> Value:

@@ -289,7 +289,16 @@ class Scope:
             else:
                 at = f.gep(base, self._along(start, step, copy), scalar)
                 raws.append(self._load_vector(at, scalar.with_lanes(self.vector.lanes)))
+                self._fetch_ahead(load.index, at, scalar)
         return tuple(from_memory(f, raw, dtype) for raw in raws)
+
+    def _fetch_ahead(self, index: Affine, at: Value, scalar: Type) -> None:
+        """Ask for what a later row has at the place of a vector, where the schedule says so."""
+        assert self.vector is not None, "vectors are fetched ahead"
+        ahead = self.kernel.bound(self.vector.axis, "ahead")
+        rows = self.axes.keys() & set(index.names) - {self.vector.axis}
+        if isinstance(ahead, int) and rows:
+            self.f.prefetch(self.f.gep(at, ahead, scalar), locality=2)
 
     def _load_vector(self, at: Value, type: Type) -> Value:
         if self.vector is not None and self.vector.mask is not None:

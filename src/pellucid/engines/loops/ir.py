@@ -335,7 +335,7 @@ Statement = Line | Loop | Reduce | Follow
 
 
 BindingKind = Literal[
-    "thread", "vector", "unroll", "rows", "vectors", "block", "group", "pack", "stream"
+    "thread", "vector", "unroll", "rows", "vectors", "block", "group", "pack", "stream", "ahead"
 ]
 
 
@@ -346,7 +346,8 @@ class Binding:
     A product's m runs in tiles of so many `rows`, its n in panels of so many `vectors`; a task
     takes a `block` of tiles by a `group` of panels. The operand that moves along an axis with
     `pack` is packed. With "stream" the name is a buffer's, which is written past the caches and
-    begins at a multiple of so many bytes.
+    begins at a multiple of so many bytes. A pass along an axis with "ahead" fetches what it will
+    read so many elements further on.
     """
 
     axis: str
