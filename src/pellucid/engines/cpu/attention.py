@@ -10,13 +10,13 @@ from pellucid.core.machine import usable_cores
 from pellucid.core.shape import static_shape
 from pellucid.engines.llvm.contract import contraction_cut, plan_contraction
 from pellucid.engines.llvm.target import Isa
-from pellucid.engines.llvm.tiling import one_task
+from pellucid.engines.llvm.tiling import CHUNK, one_task
 from pellucid.engines.loops.attention import draft_attention
 from pellucid.engines.loops.attention_block import DEPTH, Attention, Finish, Finished
 from pellucid.engines.loops.attention_gradient import draft_gradient
 from pellucid.engines.loops.blocks import Blocked
 from pellucid.engines.loops.generic import generalise
-from pellucid.engines.loops.ir import Kernel, scratch_bytes
+from pellucid.engines.loops.ir import Binding, Kernel, scratch_bytes
 from pellucid.engines.loops.roles import BLOCK, GROUP, has_contraction, orient, sort_loops
 from pellucid.engines.loops.schedule import schedule
 from pellucid.ir.graph import TensorType
@@ -135,8 +135,10 @@ def _product(kernel: Kernel, most: dict[str, int], isa: Isa, generic: bool) -> F
     made, sizes = oriented, ()
     if generic:
         made, sizes = generalise(oriented, frozenset(axis.name for axis in axes))
-    made = replace(made, parameters=(*made.parameters, BLOCK, GROUP))
-    spec, tiling = plan_contraction(made, isa)
     extents = [most[a.extent] if isinstance(a.extent, str) else a.extent for a in axes]
+    made = replace(made, parameters=(*made.parameters, BLOCK, GROUP))
+    if extents[2] <= CHUNK:
+        made = replace(made, schedule=(Binding(DEPTH, "whole", 1),))
+    spec, tiling = plan_contraction(made, isa)
     cut = one_task(spec.dtype, tiling, *extents)
     return Finished(made, names, (*sizes, cut.block, cut.group), 1, cut.scratch_bytes)

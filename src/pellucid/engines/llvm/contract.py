@@ -129,7 +129,7 @@ def define_contraction(module: Module, kernel: Kernel) -> None:
     if tiling.in_lines:
         _define_lines(module, kernel.name, spec, tiling, epilogue)
         return
-    fetch = epilogue.fetch if spec.is_static and epilogue.asked else None
+    fetch = epilogue.fetch if (spec.is_static or spec.whole) and epilogue.asked else None
     define_product(module, kernel.name, spec, tiling, epilogue.emit, fetch)
 
 
@@ -198,7 +198,8 @@ def _spec(kernel: Kernel, roles: Roles) -> ProductSpec:
     out = Strides((0,) * len(batch), 0, 1)
     pointers = len(kernel.buffers)
     product = ProductSpec(dtype, batch, *extents, lhs, rhs, out, pointers, tables, roles.beside)
-    return replace(product, folded=folded, groups=groups)
+    whole = kernel.bound(k.name, "whole") is not None
+    return replace(product, folded=folded, groups=groups, whole=whole)
 
 
 def _bound(within: Within, roles: Roles) -> Bound:

@@ -103,6 +103,8 @@ class ProductSpec:
     `beside` rhs: lhs[b, m, k, n], at step 1 along n, takes its place; or columns come in `groups`.
     `folded`: rhs lies in memory in elements of 32 bits that hold several k's, as many as the tiling
     folds; K is a multiple of it. Its strides are in such elements, from one to the next.
+    `whole`: K is not known, but not more than CHUNK.
+    `whole`: K is not known, but not more than CHUNK.
     """
 
     dtype: DType
@@ -118,6 +120,7 @@ class ProductSpec:
     beside: bool = False
     folded: bool = False
     groups: Groups | None = None
+    whole: bool = False
 
     @property
     def is_static(self) -> bool:
@@ -153,7 +156,7 @@ class Tiling:
     many panels of rhs are packed at once. `fetched`: tiles fetch those that are packed next. `amx`:
     the register tile is a square of AMX's tiles. `line`: rows come in lines of so many, each cut by
     itself; a task is `block` lines. `idle`: so many lanes of each vector have no column. `sums`: it
-    is k that runs along lines.
+    is k that runs along lines. `whole`: k, though not known, is one chunk.
     """
 
     rows: int
@@ -177,6 +180,7 @@ class Tiling:
     line: int = 0
     idle: int = 0
     sums: bool = False
+    whole: bool = False
 
     @property
     def offset(self) -> bool:
@@ -315,11 +319,12 @@ def _launch(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) ->
     chunk = chunk_length(k, tiling.chain)
     span = SPAN if tiling.pack_lhs else min(SPAN, KEPT // (block * tiling.rows))
     kept = min(max(span // (group * tiling.columns), 1) * group, panels)
+    totals = 1 if tiling.whole else block * kept
     deep = panel_depth(chunk, tiling)
     counts = (
         tiling.slab * deep * tiling.columns,
         tiling.pack_lhs * block * deep * lhs_width(tiling),
-        block * kept * tiling.rows * tiling.columns,
+        totals * tiling.rows * tiling.columns,
     )
     bytes = [-(-count * accumulator_bits(dtype) // 512) * 64 for count in counts]
     tables = -(-(block + 1) * tiling.rows // 8) + -(-chunk // 8) if tiling.tables else 0

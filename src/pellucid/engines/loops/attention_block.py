@@ -102,7 +102,7 @@ class Block:
         )
         self.block = rows_at_once(self.rows, self.columns)
         self.blocks = -(-self.rows // self.block)
-        self.width = _pitch(self.columns, self.dtype)
+        self.width = pitch_of(self.columns, self.dtype)
         self.query, self.key, self.value = asked.strides[:3]
         self.kernels: list[Kernel] = []
         self.inner_bytes = 0
@@ -158,8 +158,12 @@ class Block:
         body: tuple[Statement, ...],
         places: dict[str, tuple[str, Affine]],
         given: tuple[Size, ...] = (),
+        stand: dict[str, str] | None = None,
     ) -> Run:
-        """A step that runs a kernel with this body; `given` are the numbers it depends on."""
+        """A step that runs a kernel with this body; `given` are the numbers it depends on.
+
+        Of the block's numbers, those of the same names, unless others `stand` for them.
+        """
         names = tuple(dict.fromkeys(size for size in given if isinstance(size, str)))
         most = {
             ROWS: self.block,
@@ -175,7 +179,8 @@ class Block:
             self.kernels.append(done.kernel)
         self.inner_bytes = max(self.inner_bytes, done.scratch_bytes)
         where = tuple(places[place] for place in done.places)
-        return Run(done.kernel.name, where, (*names, *done.sizes), done.tasks)
+        values = tuple((stand or {}).get(name, name) for name in names)
+        return Run(done.kernel.name, where, (*values, *done.sizes), done.tasks)
 
     def scale(self, name: str) -> tuple[Let, ...]:
         """The lines that give the scale its name: a number, or the bits of one as a parameter."""
@@ -369,7 +374,7 @@ class Block:
         )
 
 
-def _pitch(columns: int, dtype: DType) -> int:
+def pitch_of(columns: int, dtype: DType) -> int:
     """The elements from row to row of the scores: whole cache lines, and an odd number of them.
 
     With rows a large power of two apart, those of one column would meet in one set of the cache.

@@ -320,7 +320,7 @@ Statement = Line | Loop | Reduce
 
 
 BindingKind = Literal[
-    "thread", "vector", "unroll", "rows", "vectors", "block", "group", "pack", "stream"
+    "thread", "vector", "unroll", "rows", "vectors", "block", "group", "pack", "whole", "stream"
 ]
 
 
@@ -330,7 +330,8 @@ class Binding:
 
     A product's m runs in tiles of so many `rows`, its n in panels of so many `vectors`; a task
     takes a `block` of tiles by a `group` of panels. The operand that moves along an axis with
-    `pack` is packed. With "stream" the name is a buffer's, which is written past the caches and
+    `pack` is packed; a k that is `whole`, though a parameter, is not longer than one chunk. With
+    "stream" the name is a buffer's, which is written past the caches and
     begins at a multiple of so many bytes.
     """
 
