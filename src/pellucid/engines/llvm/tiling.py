@@ -104,7 +104,6 @@ class ProductSpec:
     `folded`: rhs lies in memory in elements of 32 bits that hold several k's, as many as the tiling
     folds; K is a multiple of it. Its strides are in such elements, from one to the next.
     `whole`: K is not known, but not more than CHUNK.
-    `whole`: K is not known, but not more than CHUNK.
     """
 
     dtype: DType
