@@ -46,8 +46,8 @@ def draft_blocks(
     if 0 in (sizes.rows, sizes.columns, sizes.shared, sizes.batch):
         return None
     count = 4 if name == "attention_gradient" else 3
-    turns = (*first[:3], False)[:count]
-    lying = [_exchanged(one, turned) for one, turned in zip(strides, turns, strict=False)]
+    pairs = zip(strides, first[:count], strict=False)
+    lying = [_exchanged(one, turned) for one, turned in pairs]
     if attrs["mask"]:
         pairs = zip(operands[count].shape, strides[count], strict=True)
         lying.append(tuple(0 if size == 1 else stride for size, stride in pairs))
@@ -62,7 +62,7 @@ def draft_blocks(
         attrs["mask"],
         operands[ends].dtype if attrs["lengths"] else None,
         strides[ends][0] if attrs["lengths"] else 0,
-        first[3],
+        first,
         attrs["dropout"],
     )
     if name == "attention_gradient":
@@ -91,7 +91,13 @@ def _heads_as_rows(asked: Attention) -> Attention:
     lying += [(steps, head * together, head, last) for steps, head, _, last in masks]
     sizes = replace(n, rows=together, groups=left)
     # The one row is the last: it sees all that lengths leave.
-    return replace(asked, sizes=sizes, strides=tuple(lying), causal=False, heads_first=True)
+    return replace(
+        asked,
+        sizes=sizes,
+        strides=tuple(lying),
+        causal=False,
+        heads_first=(*asked.heads_first[:3], True),
+    )
 
 
 def _exchanged(strides: tuple[int, ...], first: bool) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ exponentials, in place, with the sum of each row; the values weighted by these, 
 
 from __future__ import annotations
 
-from pellucid.engines.loops.attention_block import Attention, Finish, dense
+from pellucid.engines.loops.attention_block import Attention, Finish, lying
 from pellucid.engines.loops.attention_scores import Scored
 from pellucid.engines.loops.blocks import Blocked, Once, Step
 from pellucid.engines.loops.ir import Axis, Buffer, Size
@@ -20,10 +20,8 @@ def draft_attention(asked: Attention, finish: Finish, generic: bool = False) -> 
 class _Forward(Scored):
     def blocked(self) -> Blocked:
         heads = self.shared * self.groups
-        out = dense((self.batch, self.rows, heads, self.features))
-        if self.asked.heads_first:
-            batch, row, head, one = dense((self.batch, heads, self.rows, self.features))
-            out = batch, head, row, one
+        shape = (self.batch, self.rows, heads, self.features)
+        out = lying(shape, self.asked.heads_first[3])
         values = ("x2", self.shared_at(self.value), self.value)
         target = ("y0", self.query_at(out), out[1])
         body = (

@@ -32,7 +32,13 @@ from pellucid.engines.loops.ir import (
     Statement,
     Store,
 )
-from pellucid.ops.attention_forms import COLUMN_CHUNK, Sizes, drawn_columns, rows_at_once
+from pellucid.ops.attention_forms import (
+    COLUMN_CHUNK,
+    HeadsFirst,
+    Sizes,
+    drawn_columns,
+    rows_at_once,
+)
 
 Strides = tuple[int, ...]
 
@@ -67,8 +73,9 @@ class Attention:
     """What is asked for: sizes, how the operands lie, and what is hidden.
 
     `strides` are those of query, key, value, for a gradient the cotangent, and then the mask, heads
-    third; `length_step` leads from length to length. The result may have its heads second. It is
-    computed in `dtype`; the operands, and what else products read, are of dtype `factors`.
+    third; `length_step` leads from length to length. `heads_first` says of what is written whether
+    it has its heads second: the result by its last entry, the shares of a gradient by the first
+    three. It is computed in `dtype`; operands, and what else products read, are of dtype `factors`.
     """
 
     dtype: DType
@@ -80,7 +87,7 @@ class Attention:
     mask: bool
     lengths: DType | None
     length_step: int
-    heads_first: bool
+    heads_first: HeadsFirst
     dropout: float
 
 
@@ -386,6 +393,15 @@ def pitch_of(columns: int, dtype: DType) -> int:
 def dense(shape: tuple[int, ...]) -> Strides:
     """Row-major strides."""
     return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def lying(shape: tuple[int, int, int, int], heads_first: bool) -> Strides:
+    """The strides of a dense (batch, rows, heads, size), which may lie with its heads second."""
+    if not heads_first:
+        return dense(shape)
+    batch, rows, heads, size = shape
+    first, head, row, last = dense((batch, heads, rows, size))
+    return first, row, head, last
 
 
 def step_of(strides: Strides, along: str, across: str) -> Affine:

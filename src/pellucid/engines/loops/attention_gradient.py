@@ -13,7 +13,7 @@ from pellucid.engines.loops.attention_block import (
     Attention,
     Finish,
     Strides,
-    dense,
+    lying,
     nested,
     replace_offset,
     step_of,
@@ -46,9 +46,12 @@ class _Backward(Scored):
     gradient = True
 
     def blocked(self) -> Blocked:
-        query = dense((self.batch, self.rows, self.shared * self.groups, self.size))
-        key = dense((self.batch, self.columns, self.shared, self.size))
-        value = dense((self.batch, self.columns, self.shared, self.features))
+        shapes = (
+            (self.batch, self.rows, self.shared * self.groups, self.size),
+            (self.batch, self.columns, self.shared, self.size),
+            (self.batch, self.columns, self.shared, self.features),
+        )
+        query, key, value = map(lying, shapes, self.asked.heads_first[:3])
         after = self.batch * self.rows * self.shared * self.groups * self.size
         key_at = replace_offset(self.shared_at(key), after)
         value_at = replace_offset(

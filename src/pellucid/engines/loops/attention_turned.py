@@ -56,11 +56,11 @@ class Turned(Block):
 
     @property
     def turns(self) -> bool:
-        """Whether there is a turned copy: where several blocks read it, of more than a few rows.
+        """Whether there is a turned copy: where three blocks read it, or more, of some rows each.
 
         The step of a decoder has few. Else one code suits all shapes, if it has to.
         """
-        several = self.generic or self.blocks * self.groups > 1
+        several = self.generic or self.blocks * self.groups > 2
         few = 1 if self.generic and self.asked.lengths is None else FEW
         return several and self.rows > few and not self.rounds
 
