@@ -129,7 +129,7 @@ def define_contraction(module: Module, kernel: Kernel) -> None:
     if tiling.in_lines:
         _define_lines(module, kernel.name, spec, tiling, epilogue)
         return
-    fetch = epilogue.fetch if (spec.is_static or spec.whole) and epilogue.asked else None
+    fetch = epilogue.fetch if spec.is_static and epilogue.asked else None
     define_product(module, kernel.name, spec, tiling, epilogue.emit, fetch)
 
 
