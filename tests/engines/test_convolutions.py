@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any, cast
@@ -19,8 +20,10 @@ from pellucid.core.shape import Axes
 from pellucid.engines import find_engine
 from pellucid.engines.cpu.rules import body_of, realise
 from pellucid.engines.cpu.staging import contraction_of
+from pellucid.engines.llvm import tiling
 from pellucid.engines.llvm.contract import plan_contraction
-from pellucid.engines.llvm.target import AVX2, host_isa
+from pellucid.engines.llvm.target import AVX2, AVX512, host_isa
+from pellucid.engines.llvm.tiling import Tiling, ranked_ways
 from pellucid.engines.loops.ir import Contract, Kernel, Let, Load, Store, nested
 from pellucid.engines.loops.roles import has_contraction
 from pellucid.engines.loops.text import parse_kernel, print_kernel
@@ -80,6 +83,9 @@ FORMS: list[tuple[dict[str, Any], tuple[tuple[int, ...], ...]]] = [
         ((2, 9, 8, 36), (3, 3, 18, 10), (10,)),
     ),
     (DEPTHWISE | {"padding": ((2, 2), (2, 1))}, ((2, 9, 30, 20), (5, 4, 1, 20), (20,))),
+    # Tiles of four and of three vectors.
+    (SAME, ((2, 9, 14, 3), (3, 3, 3, 60), (60,))),
+    (SAME, ((2, 8, 9, 20), (3, 3, 20, 48), (48,))),
 ]  # fmt: skip
 
 
@@ -182,7 +188,7 @@ def test_overlapping_windows_with_what_follows_them_keep_every_bit() -> None:
 
 
 def test_padding_of_a_transposed_operand_is_copied_along_memory() -> None:
-    back = optimize(vjp(layer(SAME, (4, 8, 8, 24), (3, 3, 24, 4), (4,)), (1,)))
+    back = optimize(vjp(layer(SAME, (4, 8, 8, 24), (3, 3, 24, 12), (12,)), (1,)))
     calls = [call for node in back.nodes for call in realise(node, AVX2).calls]
     (copy,) = (c.kernel for c in calls if c.kernel.name == "transpose_window_sum")
     (store,) = (s for s in nested(copy.body) if isinstance(s, Store))
@@ -200,8 +206,34 @@ def test_bias_and_relu_are_part_of_the_convolutions_kernel() -> None:
 
 
 def test_only_padding_is_copied_never_a_window() -> None:
-    graph = optimize(layer(SAME, (2, 8, 8, 3), (3, 3, 3, 4), (4,)))
+    graph = optimize(layer(SAME, (2, 8, 8, 3), (3, 3, 3, 12), (12,)))
     assert realise(graph.nodes[0], AVX2).temporaries == (2 * 10 * 10 * 3 * 4,)
+
+
+@pytest.mark.parametrize(
+    ("channels", "features", "tile"),
+    [(3, 64, (6, 4)), (16, 128, (6, 4)), (20, 48, (8, 3)), (64, 96, (8, 3)), (64, 64, (14, 2))],
+)
+def test_tiles_are_wide_where_there_are_few_ks_or_columns_would_idle(
+    channels: int, features: int, tile: tuple[int, int]
+) -> None:
+    shapes = ((2, 58, 58, channels), (3, 3, channels, features), (features,))
+    (fused, *_) = optimize(layer(plain_attrs(2), *shapes)).nodes
+    (call,) = realise(fused, AVX512).calls
+    _, made = plan_contraction(cast(Kernel, call.kernel), AVX512)
+    assert (made.rows, made.vectors) == tile
+
+
+def test_what_all_rows_see_and_comes_from_far_is_read_by_fewer_tasks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tiling, "_thread_counts", lambda: (1, 2))
+    near = Tiling(12, 2, 16, False, False, False, 1, 1, tables=True)
+    sizes = {"batch": 1, "m": 9 * 64, "n": 64, "k": 8 * 56 * 56}
+    (close, _), (far, _) = (
+        ranked_ways(replace(near, shared=shared), **sizes)[0] for shared in (0, 64)
+    )
+    assert far > close
 
 
 def test_padding_is_not_copied_beside_long_lines() -> None:

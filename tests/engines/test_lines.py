@@ -1,4 +1,4 @@
-"""Are convolutions in groups, made line by line, those of any other kernel, bit for bit?"""
+"""Are convolutions in groups or of few features, made line by line, those of any other kernel?"""
 
 from __future__ import annotations
 
@@ -81,6 +81,32 @@ FORMS: dict[str, tuple[dict[str, Any], Shape, Shape]] = {
         (1, 5, 6, 20),
         (3, 3, 1, 20),
     ),
+    "5 make 1": (SAME, (2, 7, 19, 5), (3, 3, 5, 1)),
+    "6 make 3, down in steps": (
+        SAME | {"strides": (3, 1), "padding": ((2, 1), (1, 0))},
+        (2, 13, 21, 6),
+        (4, 3, 6, 3),
+    ),
+    "4 make 2, along in steps": (
+        plain_attrs(2) | {"strides": (1, 2), "padding": ((1, 0), (0, 0))},
+        (1, 5, 40, 4),
+        (3, 5, 4, 2),
+    ),
+    "64 make 2, in two chunks": (SAME, (1, 4, 33, 64), (3, 3, 64, 2)),
+    "9 make 1, dilated": (SAME | {"rhs_dilation": (2, 3)}, (2, 8, 17, 9), (3, 3, 9, 1)),
+    "7 make 2, gaps": (
+        plain_attrs(2) | {"lhs_dilation": (2, 2), "padding": ((2, 1), (1, 2)), "flip": True},
+        (2, 5, 18, 7),
+        (3, 3, 7, 2),
+    ),
+    "1 makes 1": (SAME, (2, 6, 20, 1), (3, 3, 1, 1)),
+    "9 make 1, one axis": (plain_attrs(1) | {"padding": ((3, 1),)}, (3, 20, 9), (5, 9, 1)),
+    "4 make 1, three axes": (
+        plain_attrs(3) | {"padding": ((1, 0), (1, 1), (0, 2))},
+        (2, 4, 5, 16, 4),
+        (2, 3, 3, 4, 1),
+    ),
+    "17 make 1, lines below a vector": (SAME, (2, 5, 11, 17), (3, 3, 17, 1)),
     "sums of two chunks": (SAME | {"feature_groups": 2}, (2, 20, 21, 8), (3, 3, 4, 8)),
 }
 OTHER_DTYPES = (
@@ -89,6 +115,9 @@ OTHER_DTYPES = (
     ("16 make 16, 3 groups", float16),
     ("3 make 5, dilated", bfloat16),
     ("depthwise", bfloat16),
+    ("5 make 1", float64),
+    ("6 make 3, down in steps", float16),
+    ("7 make 2, gaps", bfloat16),
 )
 IN_LINES = (
     "4 channels make 4",
@@ -96,6 +125,9 @@ IN_LINES = (
     "3 make 5, dilated",
     "one axis",
     "three axes",
+)
+ACROSS = tuple(
+    form for form in FORMS if " make " in form and "feature_groups" not in FORMS[form][0]
 )
 
 
@@ -171,22 +203,37 @@ def test_groups_go_along_lines_there_and_back_and_copy_no_padding(form: str, isa
     assert not any("window_sum" in name for name in names)
 
 
-@pytest.mark.parametrize("form", ["4 channels make 4", "depthwise, gaps"])
+@pytest.mark.parametrize("form", [*ACROSS, "1 makes 1"])
+def test_few_features_go_along_their_lines_and_copy_no_padding(form: str) -> None:
+    graph = optimize(layer(form))
+    made = products(graph, AVX512)
+    assert made
+    assert all(plan_contraction(kernel, AVX512)[1].across for kernel in made)
+    names = {call.kernel.name for node in graph.nodes for call in realise(node, AVX512).calls}
+    assert not any("window_sum" in name for name in names)
+
+
+@pytest.mark.parametrize("form", ["4 channels make 4", "depthwise, gaps", "5 make 1"])
 def test_infinite_weights_meet_zeros_in_padding(form: str) -> None:
     graph = layer(form)
     x, w, b = operands(graph)
-    w[0, 0, 0, 7] = np.inf
+    w[0, 0, 0, -1] = np.inf
     found, wanted = (
         run(find_engine("cpu"), graph, (x, w, b)) for run in (run_compiled, run_launched)
     )
-    assert np.isnan(wanted[0][..., 7]).any()
+    assert np.isnan(wanted[0][..., -1]).any()
     np.testing.assert_array_equal(found[0], wanted[0])
 
 
-@pytest.mark.parametrize("form", ["4 channels make 4", "depthwise"])
+@pytest.mark.parametrize("form", ["4 channels make 4", "depthwise", "5 make 1"])
 def test_tuning_tries_other_tasks_of_lines_and_no_other_tiles(form: str) -> None:
-    for kernel in products(optimize(vjp(layer(form), (0, 1))), AVX512):
-        spec, tiling = plan_contraction(kernel, AVX512)
+    plans = [
+        (kernel, *plan_contraction(kernel, AVX512))
+        for kernel in products(optimize(vjp(layer(form), (0, 1))), AVX512)
+    ]
+    in_lines = [plan for plan in plans if plan[2].in_lines]
+    assert in_lines
+    for kernel, spec, tiling in in_lines:
         tried = (*tile_variants(spec, AVX512, tiling), *task_variants(spec, tiling))
         assert tried
         for one in tried:

@@ -499,12 +499,17 @@ def test_sums_of_a_tile_stay_in_registers(isa, sums, layouts):
     assert not any("%rsp" in line for line in lines)
 
 
-@pytest.mark.parametrize(("isa", "sums"), [(AVX512, 28), (AVX2, 12)], ids=["avx512", "avx2"])
-def test_sums_of_a_tile_found_by_tables_stay_in_registers(isa, sums):
-    # Rows of 28 places in 30, k over 3 x 3 places of 8 channels: a convolution.
-    tables = Tables((10, 28), (3, 24), (30 * 8, 8), (30 * 8, 1))
+@pytest.mark.parametrize(
+    ("isa", "channels", "sums"),
+    [(AVX512, 8, 24), (AVX512, 64, 28), (AVX2, 8, 12)],
+    ids=["avx512, few k's", "avx512", "avx2"],
+)
+def test_sums_of_a_tile_found_by_tables_stay_in_registers(isa, channels, sums):
+    # Rows of 28 places in 30, k over 3 x 3 places of some channels: a convolution.
+    line = 30 * channels
+    tables = Tables((10, 28), (3, 3 * channels), (line, channels), (line, 1))
     lhs, rhs, out = Strides((), 0, 0), Strides((), 64, 1), Strides((), 64, 1)
-    spec = ProductSpec(float32, (), 280, 64, 72, lhs, rhs, out, tables=tables)
+    spec = ProductSpec(float32, (), 280, 64, 9 * channels, lhs, rhs, out, tables=tables)
     module = Module(isa)
     define_product(module, "product", spec, choose_tiling(spec, isa))
     lines = hot_loop(jit.assembly(module.text(), isa))

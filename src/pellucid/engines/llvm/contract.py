@@ -38,6 +38,8 @@ from pellucid.engines.llvm.tiling import (
     static_cut,
 )
 from pellucid.engines.llvm.tiling import Size as ProductSize
+from pellucid.engines.llvm.turned_choice import turned_cut
+from pellucid.engines.llvm.turned_lines import write_turned_lines
 from pellucid.engines.llvm.types import I64, VOID, Value
 from pellucid.engines.loops.ir import (
     Affine,
@@ -80,7 +82,8 @@ def _planned(kernel: Kernel, isa: Isa) -> tuple[Roles, ProductSpec, Tiling]:
 
 def contraction_cut(kernel: Kernel, isa: Isa) -> Cut:
     """How a kernel of known sizes is launched."""
-    return static_cut(*plan_contraction(kernel, isa))
+    spec, tiling = plan_contraction(kernel, isa)
+    return (turned_cut if tiling.across else static_cut)(spec, tiling)
 
 
 def schedule_contraction(kernel: Kernel, isa: Isa, tiling: Tiling | None = None) -> Kernel:
@@ -125,6 +128,9 @@ def _scheduled(tiling: Tiling, kernel: Kernel, roles: Roles) -> Tiling:
 def define_contraction(module: Module, kernel: Kernel) -> None:
     """Add the function of a kernel with one contraction to a module."""
     roles, spec, tiling = _planned(kernel, module.isa)
+    if tiling.across:
+        # Vectors run along the last loop over m.
+        roles = replace(roles, rows=(*roles.rows[:-1], roles.n), n=roles.rows[-1])
     epilogue = _Epilogue(kernel, roles, tiling.lanes, _is_far(spec))
     if tiling.in_lines:
         _define_lines(module, kernel.name, spec, tiling, epilogue)
@@ -141,6 +147,8 @@ def _define_lines(
     f = module.function(name, VOID, KERNEL)
     if tiling.sums:
         write_line_sums(f, spec, tiling, epilogue.emit)
+    elif tiling.across:
+        write_turned_lines(f, spec, tiling, epilogue.emit)
     else:
         write_lines(f, spec, tiling, epilogue.emit, epilogue.fetch_results)
     f.ret()

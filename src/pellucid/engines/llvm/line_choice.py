@@ -186,17 +186,17 @@ def _rows(line: Line, vectors: int, isa: Isa, one_group: bool) -> int:
     if not one_group:
         room = tallest - line.places * line.run
         tallest = room if room >= LOWEST else tallest
-    return _even(line.length, max(1, min(tallest, line.length)))
+    return even_part(line.length, max(1, min(tallest, line.length)))
 
 
 LOWEST = 6
 """Rows of a tile that are worth keeping weights in registers for."""
 
 
-def _even(length: int, most: int) -> int:
+def even_part(length: int, most: int) -> int:
     """The part, of those not much less than `most`, in which a length is cut with the least waste.
 
-    >>> _even(112, 14), _even(56, 10), _even(9, 7)
+    >>> even_part(112, 14), even_part(56, 10), even_part(9, 7)
     (14, 8, 5)
     """
     parts = range(max(1, most // 2), most + 1)
@@ -247,7 +247,7 @@ def _sums_tiling(spec: ProductSpec, isa: Isa) -> Tiling | None:
     most = (isa.registers - 2 - vectors) // (line.run * vectors)
     if most < 1:
         return None
-    places = _even(line.places, min(most, line.places))
+    places = even_part(line.places, min(most, line.places))
     return replace(_tiling(places * line.run, vectors, lanes), sums=True)
 
 

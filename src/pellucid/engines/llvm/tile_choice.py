@@ -23,7 +23,6 @@ from pellucid.core.dtype import (
 from pellucid.core.machine import cache_bytes, usable_cores
 from pellucid.engines.llvm.amx import TILE_BYTES, TILE_ROWS
 from pellucid.engines.llvm.folded import fold_of
-from pellucid.engines.llvm.line_choice import grouped_tiling
 from pellucid.engines.llvm.one_row import TOGETHER
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.llvm.tiling import (
@@ -37,6 +36,7 @@ from pellucid.engines.llvm.tiling import (
     cut,
     extents_of,
 )
+from pellucid.engines.llvm.turned_choice import line_tiling
 
 
 def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0) -> Tiling:
@@ -74,7 +74,7 @@ def _in_tiles(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
 
 
 def _chosen(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
-    in_lines = grouped_tiling(spec, isa)
+    in_lines = line_tiling(spec, isa)
     if in_lines is not None:
         return in_lines
     if spec.beside:
@@ -104,7 +104,7 @@ def _chosen(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
     batch, m, n, k = extents_of(spec)
     rows = _even_rows(spec, m, rows)
     tiling = Tiling(rows, vectors, lanes, pack_lhs, pack_rhs, not tables, 1, 1, turned, tables)
-    tiling = replace(tiling, streamed=streamed, **folding)
+    tiling = replace(tiling, streamed=streamed, shared=_shared(spec), **folding)
     tiling = replace(tiling, ahead=_ahead(spec, tiling))
     made = cut(spec.dtype, tiling, batch, m, n, k)
     return replace(tiling, block=made.block, group=made.group)
@@ -126,12 +126,27 @@ def _beside(spec: ProductSpec, isa: Isa, block: Size, group: Size) -> Tiling:
     return replace(tiling, block=made.block, group=made.group)
 
 
+def _shared(spec: ProductSpec) -> int:
+    """The elements of lhs that rows have in common at each k, if they are many and lie far.
+
+    Rows of a window's weights are its places by channels: they all see the same images.
+    """
+    tables = spec.tables
+    if tables is None or tables.row_strides[-1:] != (1,):
+        return 0
+    (channels,), k = (tables.rows[-1:], extents_of(spec)[3])
+    assert isinstance(channels, int), "this is asked of static products only"
+    return channels if k * channels * spec.dtype.bytes > 4 * cache_bytes(2) else 0
+
+
 def _register_tile(spec: ProductSpec, isa: Isa, lanes: int, packed: bool) -> tuple[int, int]:
     # rows * vectors sums, a vector of rhs each and one broadcast of lhs must fit the registers.
     tallest, widest = {512: (14, 2), 256: (6, 2)}.get(isa.vector_bits, (4, 2))
     needed = -(-spec.n // lanes) if isinstance(spec.n, int) else widest
     if needed <= 1 and spec.m != 1:
         return (isa.registers - 4, 1)
+    if spec.tables is not None and isinstance(spec.n, int) and spec.m != 1:
+        tallest, widest = _wide_tile(spec, isa, needed) or (tallest, widest)
     if isinstance(spec.m, int) and spec.m < tallest - 1:
         rows = max(1, spec.m)
         if rows == 1 and not packed and needed > 8:
@@ -144,6 +159,22 @@ def _register_tile(spec: ProductSpec, isa: Isa, lanes: int, packed: bool) -> tup
         return ((isa.registers - 1) // 3 - 1, 3) if needed % 3 == 0 else (isa.registers - 4, 1)
     return tallest, widest
 
+
+def _wide_tile(spec: ProductSpec, isa: Isa, needed: int) -> tuple[int, int] | None:
+    """A tile of three or four vectors, where tables find lhs; None: of two.
+
+    It reads lhs half as often, and writes longer pieces of results: that pays where there are few
+    k's beside. Columns in three vectors leave none of it idle.
+    """
+    if isa.registers < 32 or spec.dtype not in NATIVE or spec.beside:
+        return None
+    if needed % 4 == 0:
+        return (6, 4) if isinstance(spec.k, int) and spec.k <= _FEW_DEPTHS else None
+    return (8, 3) if needed % 3 == 0 else None
+
+
+_FEW_DEPTHS = 320
+"""The k's up to which it is worth more to read lhs once than to have tall tiles."""
 
 _FEW_VECTORS = 9
 """Columns in so many vectors or fewer: half a panel is a tenth of the work."""
@@ -318,7 +349,8 @@ def _packs_lhs(spec: ProductSpec, rows: int, columns: int) -> bool:
     if spec.m == 1 or (isinstance(spec.n, int) and spec.n <= columns):
         return False
     wide = isinstance(spec.n, int) and spec.n >= 8 * columns
-    if spec.whole and spec.lhs.first == 1:
+    if spec.whole and spec.lhs.first == 1 and not wide:
+        # Few k's, for few panels: a tile's rows are neighbours in a line of each k.
         return False
     return spec.lhs.second != 1 or (wide and rows > _lines_held(spec))
 

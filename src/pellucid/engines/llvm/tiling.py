@@ -155,7 +155,9 @@ class Tiling:
     many panels of rhs are packed at once. `fetched`: tiles fetch those that are packed next. `amx`:
     the register tile is a square of AMX's tiles. `line`: rows come in lines of so many, each cut by
     itself; a task is `block` lines. `idle`: so many lanes of each vector have no column. `sums`: it
-    is k that runs along lines. `whole`: k, though not known, is one chunk.
+    is k that runs along lines. `across`: so do vectors, and rows are lines (see
+    `turned_choice`). `shared`: at each k all rows see the same few elements of lhs, which come from
+    far: so many. `whole`: k, though not known, is one chunk.
     """
 
     rows: int
@@ -179,6 +181,8 @@ class Tiling:
     line: int = 0
     idle: int = 0
     sums: bool = False
+    across: bool = False
+    shared: int = 0
     whole: bool = False
 
     @property
@@ -327,7 +331,7 @@ def _launch(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) ->
     )
     bytes = [-(-count * accumulator_bits(dtype) // 512) * 64 for count in counts]
     tables = -(-(block + 1) * tiling.rows // 8) + -(-chunk // 8) if tiling.tables else 0
-    return Cut(block, group, tasks, -(-_WORTH_A_THREAD // products), sum(bytes) + 64 * tables)
+    return Cut(block, group, tasks, -(-WORTH_A_THREAD // products), sum(bytes) + 64 * tables)
 
 
 def _tiles_and_panels(tiling: Tiling, m: int, n: int) -> tuple[int, int]:
@@ -340,10 +344,10 @@ def _height(tiling: Tiling) -> int:
 
 
 # Multiplications.
-_WORTH_A_THREAD = 100_000
-# In vector multiply-adds: what a task costs to hand out, a vector of either to pack, and one of rhs
-# to read again where it lies.
-_TASK, _LHS, _RHS, _AGAIN = 4000, 8, 10, 4
+WORTH_A_THREAD = 100_000
+# In vector multiply-adds: what a task costs to hand out, a vector of either to pack, one of rhs to
+# read again where it lies, and one of lhs from memory.
+TASK, _LHS, _RHS, _AGAIN, _FAR = 4000, 8, 10, 4, 16
 # A thread takes a quarter of its share of the tasks at once.
 _SHARES = 4
 
@@ -354,12 +358,15 @@ def _cost(
     blocks, groups = -(-tiles // block), -(-panels // group)
     tasks = batch * blocks * groups
     work = block * group * _height(tiling) * tiling.vectors * k
+    fetched_lhs = min(tiling.shared, block * tiling.rows) * k / tiling.lanes * _FAR
     fetched_rhs = group * tiling.vectors * k * (_RHS if tiling.pack_rhs else _AGAIN)
     # Rows are packed for all tasks that a thread does one after the other.
     packed_lhs = tiling.pack_lhs * batch * tiles * tiling.rows * k / tiling.lanes * _LHS
-    turns = fmean(_turns(tasks, threads) for threads in _thread_counts())
-    # A thread may come late: the last task is waited for.
-    return (work + fetched_rhs) * (turns + 0.25) + packed_lhs * min(groups, 2) + _TASK * tasks
+    return (
+        (work + fetched_lhs + fetched_rhs) * waited_for(tasks)
+        + packed_lhs * min(groups, 2)
+        + TASK * tasks
+    )
 
 
 def _cached() -> int:
@@ -371,6 +378,12 @@ def _cached() -> int:
 def _thread_counts() -> tuple[int, ...]:
     """The numbers of threads that a kernel should suit: powers of two up to the cores, or to 16."""
     return tuple(1 << n for n in range(5) if 1 << n <= usable_cores())
+
+
+def waited_for(tasks: int) -> float:
+    """Tasks, of so many, that fit into the time until all are done, by some numbers of threads."""
+    # A thread may come late: the last task is waited for.
+    return fmean(_turns(tasks, threads) for threads in _thread_counts()) + 0.25
 
 
 def _turns(tasks: int, threads: int) -> int:

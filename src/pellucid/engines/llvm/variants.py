@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
-from pellucid.engines.llvm.line_choice import grouped_tiling
 from pellucid.engines.llvm.target import Isa
 from pellucid.engines.llvm.tile_choice import NATIVE
 from pellucid.engines.llvm.tiling import (
@@ -19,6 +18,7 @@ from pellucid.engines.llvm.tiling import (
     ranked_ways,
     static_cut,
 )
+from pellucid.engines.llvm.turned_choice import blocks_of, line_tiling, turned_cut
 
 MOST_WAYS = 12
 """How many blocks and groups are worth a try."""
@@ -53,7 +53,7 @@ def fits(spec: ProductSpec, isa: Isa, tiling: Tiling) -> bool:
     if not all(isinstance(number, int) and number > 0 for number in numbers):
         return False
     if tiling.in_lines:
-        chosen = grouped_tiling(spec, isa)
+        chosen = line_tiling(spec, isa)
         tile = chosen and (chosen.rows, chosen.vectors)
         return tile == (rows, vectors) and _is_within(spec, tiling)
     # Several rows share a vector of rhs; one row has it from memory.
@@ -71,7 +71,7 @@ def fits(spec: ProductSpec, isa: Isa, tiling: Tiling) -> bool:
 
 def _is_within(spec: ProductSpec, tiling: Tiling) -> bool:
     """Whether a tiling asks for no more scratch memory than may be, and packs what it can."""
-    scratch = static_cut(spec, tiling).scratch_bytes
+    scratch = (turned_cut if tiling.across else static_cut)(spec, tiling).scratch_bytes
     return scratch <= _MOST_SCRATCH and _packs_well(spec, tiling)
 
 
@@ -108,4 +108,6 @@ def _tiles(spec: ProductSpec, isa: Isa, tiling: Tiling) -> Iterator[tuple[int, i
 
 
 def _ways(spec: ProductSpec, tiling: Tiling) -> list[tuple[int, int]]:
+    if tiling.across:
+        return [(block, 1) for block in blocks_of(spec, tiling)]
     return ranked_ways(tiling, *extents_of(spec))

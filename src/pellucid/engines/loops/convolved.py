@@ -102,9 +102,9 @@ def reads_padding(node: Node) -> bool:
 
 
 def may_read_padding(node: Node) -> bool:
-    """Whether a convolution may be made so: as it is above, or in groups that are made in lines.
+    """Whether a convolution may be made so: as above, or in lines, as groups or few features.
 
-    Whether they are is seen once the kernel is there (see `llvm.line_choice`).
+    Whether they are is seen once the kernel is there (see `llvm.turned_choice`).
     """
     if node.op.name != "convolution":
         return False
@@ -115,7 +115,10 @@ def may_read_padding(node: Node) -> bool:
     return (
         any(padding)
         and (min(padding) >= 0 or bool(phases_of(node)))
-        and node.attr("batch_groups") * node.attr("feature_groups") > 1
+        and (
+            node.attr("batch_groups") * node.attr("feature_groups") > 1
+            or shape_of(node.operands[1])[-1] <= FEW
+        )
         and node.operands[0].dtype.is_floating
         and held.node is None
     )
@@ -123,6 +126,9 @@ def may_read_padding(node: Node) -> bool:
 
 LONG = 16
 """Channels of a line that is worth choosing."""
+
+FEW = 8
+"""Features at most half a vector wide."""
 
 MOST_PLACES = 32
 """Places of a window of which a row notes whether they exist."""
