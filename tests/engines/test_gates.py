@@ -49,7 +49,8 @@ EVERY_OP = pytest.mark.parametrize(
 )
 EVERY_ENGINE = pytest.mark.parametrize("engine", engine_names())
 ACCUMULATING = (
-    "sum", "prod", "dot_general", "scatter", "convolution", "window_sum", "window_scatter",
+    "sum", "prod", "dot_general", "scatter", "sum_lists", "convolution", "window_sum",
+    "window_scatter",
 )  # fmt: skip
 CHOOSING = ("max", "min", "window_max", "window_pick")
 
@@ -164,7 +165,7 @@ def tolerance(case: Case, wanted: NDArray[Any]) -> NDArray[Any] | None:
         # In float64 there is no wider dtype of a product to ask for, and no other precision.
         attrs = {k: v for k, v in case.attrs.items() if k not in ("dtype", "precision")}
         size = np.asarray(case.op.evaluate(*sizes, **attrs)[0])
-        kept = dtype if dtype.bits >= 32 or case.op.name == "scatter" else float32
+        kept = dtype if dtype.bits >= 32 or case.op.name in ("scatter", "sum_lists") else float32
         inner = half_unit(kept) * terms(case) * size
         return inner + units(wanted) / 2 * (dtype.bits < 32)
     if case.op.name == "spread":
@@ -214,6 +215,8 @@ def terms(case: Case) -> int:
     shape: tuple[Size, ...] = case.types[0].shape
     if case.op.name == "scatter":
         return case.operands[2].size + 1
+    if case.op.name == "sum_lists":
+        return case.operands[1].size + 1
     if case.op.name == "convolution":
         return int(np.prod(case.operands[1].shape[:-1], initial=1))
     if case.op.name.startswith("window"):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pellucid.core.dtype import (
     DTYPES,
     FLOATING,
+    INTEGERS,
     NUMERIC,
     DType,
     bfloat16,
@@ -575,10 +576,32 @@ def _attentions(name: str) -> list[Case]:
     return made
 
 
+def _lists() -> dict[str, list[Case]]:
+    made, summed = REGISTRY["list_updates"], REGISTRY["sum_lists"]
+    problems = [
+        ((5,), (2, 4), (3,)), ((2, 3), (7,), (4,)), ((4,), (9,), (70,)), ((5,), (), (2,)),
+        ((3,), (0,), (2,)), ((0,), (2,), (3,)), ((4,), (6,), ()),
+    ]  # fmt: skip
+    cases: dict[str, list[Case]] = {"list_updates": [], "sum_lists": []}
+    for dtype in (*INTEGERS, *FLOATING):
+        # Sums round to 16 bits one by one: there each place is met once at most.
+        few = dtype.is_floating and dtype.bits == 16
+        for sizes, met, rest in shared(problems, dtype):
+            kind = dtype.numpy if dtype.is_integer else np.int64
+            indices = tuple(places(n, met, kind, at, few) for at, n in enumerate(sizes))
+            one = Case(made, indices, {"sizes": sizes})
+            cases["list_updates"] += [one] if dtype.is_integer or dtype is float64 else []
+            (lists,) = made.evaluate(*indices, **one.attrs)
+            attrs = {"sizes": sizes, "rank": len(met)}
+            updates = numbers(dtype, (*met, *rest), 1)
+            cases["sum_lists"].append(Case(summed, (updates, lists), attrs))
+    return cases
+
+
 CASES: dict[str, list[Case]] = {
     "attention": _attentions("attention"),
     "attention_gradient": _attentions("attention_gradient"),
-    **_elementwise(), **_movement(), **_reductions(), **_parts(), **_indexing(),
+    **_elementwise(), **_movement(), **_reductions(), **_parts(), **_indexing(), **_lists(),
     "argsort": _sorts(), "dot_general": _contractions(), **_others(),
     "convolution": _convolutions(), **_poolings(),
 }  # fmt: skip

@@ -107,7 +107,9 @@ def _halves_of_a_reduction(body: Graph) -> tuple[int, int]:
 def _loop_spec(body: Graph) -> None:
     assert len(_counts(body)) == 1
     kinds = {lookup(node.op.name).kind for node in body.nodes}
-    assert kinds <= {"elementwise", "movement", "general", "random", "gather", "window"}
+    assert kinds <= {
+        "elementwise", "movement", "general", "random", "gather", "lists", "window",
+    }  # fmt: skip
     over = [n for n in body.nodes if lookup(n.op.name).kind == "window"]
     # Windows meet an element often: what they go over is not made for each.
     assert all(value.node is None for n in over for value in n.operands)
@@ -116,7 +118,7 @@ def _loop_spec(body: Graph) -> None:
 def _reduce_spec(body: Graph) -> None:
     reductions = [node for node in body.nodes if lookup(node.op.name).kind == "reduce"]
     assert {lookup(node.op.name).kind for node in body.nodes} <= {
-        "elementwise", "movement", "general", "random", "gather", "reduce",
+        "elementwise", "movement", "general", "random", "gather", "lists", "reduce",
     }  # fmt: skip
     assert len({(n.operands[0].shape, n.attr("axes")) for n in reductions}) == 1
     assert _counts(body) == {prod(reductions[0].types[0].shape)}

@@ -33,6 +33,7 @@ TITLES = {
     "movement": "Moved",
     "general": "Made, joined, written and searched",
     "gather": "Read at places",
+    "lists": "Summed along lists",
     "reduce": "Many to one",
     "contract": "Products and their sums",
     "window": "Over windows",

@@ -2,8 +2,8 @@
 
 After `fuse` every node is either alone or a `fusion`, whose body is one kernel of a kind:
 
-    loop      elementwise ops, random bits, reads at computed places, movement, and windows over
-              what is stored; all outputs have one shape
+    loop      elementwise ops, random bits, reads at computed places, sums along lists, movement,
+              and windows over what is stored; all outputs have one shape
     reduce    sums, products and extremes over the same axes of operands of one shape, with the
               elementwise ops that only they use, and elementwise ops on their results (which may
               have axes of size 1 more or less)
@@ -12,6 +12,7 @@ After `fuse` every node is either alone or a `fusion`, whose body is one kernel 
     columns   what goes along rows as in one of the kinds above, together with reductions down all
               rows of what it reads or makes, and elementwise ops on their results
     contract  one dot_general, transposed views of its operands, and elementwise ops on its result
+              and on sums along lists
 
 Every kernel computes its body node by node, so no bit changes. A value that is used outside too
 becomes another output (its elements may be written in another shape); nothing is computed twice but
@@ -173,10 +174,12 @@ def _may_absorb(plan: Plan, group: Group, reader: Group) -> bool:
     if reader.kind == "reduce" and any(kind_of(node) == "window" for node in group.nodes):
         return False  # A chain over a window inside another reduction.
     if reader.kind == "contract":
-        plain = all(kind_of(n) == "elementwise" and reads_plainly(plan, n) for n in group.nodes)
+        plain = all(_is_plain(plan, node) for node in group.nodes)
         if not plain or any(kind_of(edge.user) == "contract" for edge in edges):
             return False
     moved = any(edge.moved for edge in edges)
+    if moved and any(kind_of(node) == "lists" for node in group.nodes):
+        return False  # The elements of a vector would each have a list of their own.
     inner = [edge.user in reader.inner for edge in edges]
     if plan.is_seen_outside(group, reader):
         return group.shape == reader.shape and not moved and not any(inner)
@@ -187,6 +190,11 @@ def _may_absorb(plan: Plan, group: Group, reader: Group) -> bool:
         # Moved elements are computed again for each place they move to: let there be one.
         return len(edges) == 1 and product(group.shape) == product(space)
     return group.shape == space and all(inner) == any(inner)
+
+
+def _is_plain(plan: Plan, node: Node) -> bool:
+    """Whether the epilogue of a contraction can make what a node gives, vector by vector."""
+    return kind_of(node) in ("elementwise", "lists") and reads_plainly(plan, node)
 
 
 def _used_by_reductions_only(plan: Plan) -> set[Node]:

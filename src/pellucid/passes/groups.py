@@ -100,7 +100,7 @@ class Plan:
         """What a node uses, seen through the nodes that are copied along."""
         found: list[Edge] = []
         for value in user.operands:
-            source, moved = value, kind_of(user) in ("movement", "gather", "window")
+            source, moved = value, kind_of(user) in ("movement", "gather", "lists", "window")
             axes = None if moved else tuple(range(len(value.shape)))
             flat = not moved
             while source.node is not None and self.is_copied(source.node, user):
@@ -329,7 +329,7 @@ def _alone(node: Node) -> Group:
     (*_, last) = node.types
     shape = last.shape if isinstance(last, TensorType) else ()
     kind = kind_of(node)
-    if kind in ("elementwise", "movement", "random", "gather", "window"):
+    if kind in ("elementwise", "movement", "random", "gather", "lists", "window"):
         return Group("loop", shape, [node])
     if kind in ("reduce", "contract"):
         if kind == "contract":
@@ -350,4 +350,4 @@ def is_copyable(node: Node) -> bool:
 
 def reads_elements(user: Node) -> bool:
     """Whether the node asks for single elements, wherever they come from."""
-    return kind_of(user) in ("elementwise", "movement", "reduce", "random", "gather")
+    return kind_of(user) in ("elementwise", "movement", "reduce", "random", "gather", "lists")

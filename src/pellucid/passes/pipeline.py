@@ -20,6 +20,7 @@ from pellucid.passes.fast import FastPass, Rewrite, Values, came, merged, went
 from pellucid.passes.fold import fold
 from pellucid.passes.fuse import fuse
 from pellucid.passes.layout import layout
+from pellucid.passes.listed import with_lists
 from pellucid.passes.precision import with_casts
 from pellucid.passes.recognise_attention import recognise_attention, recognised
 from pellucid.passes.scored import LOW
@@ -59,6 +60,8 @@ def optimize(graph: Graph, fast: bool = False) -> Graph:
     graph = clean(graph)
     if fast:
         graph, _ = hasten(graph)
+    # When no law is left that knows scatters.
+    graph = with_lists(graph)
     # Fusing comes last: it groups what is truly there, and the laws need not look into kernels.
     return fuse(graph)
 

@@ -2,8 +2,9 @@
 
 A gradient needs much of the forward pass. What one kernel would write only so that others read it
 is made again by these, if all it takes is stored already (or small, such as a row's statistics) and
-the arithmetic costs less than the write and the reads. A value that was made wider than what it is
-made of need not be kept so wide: its narrow origin is stored in its place.
+the arithmetic costs less than the write and the reads. So is a sum along lists, which needs each
+update once and is zero for most places. A value that was made wider than what it is made of need
+not be kept so wide: its narrow origin is stored in its place.
 
     %1, %2 = fusion(%0) { exp, mul }   %3 = fusion(%1, %2) { sub }
       ->  %1 = fusion(%0) { exp }      %3 = fusion(%1) { mul, sub }     with %2 = mul(%1, %1)
@@ -52,12 +53,15 @@ class _Way:
 
 def _is_only_read_in_place(plan: Plan, group: Group, value: Value) -> bool:
     """Whether all that read a value elsewhere are kernels that could make it element by element."""
-    if value in plan.outputs or value.node is None or kind_of(value.node) != "elementwise":
+    node = value.node
+    if value in plan.outputs or node is None or not is_static(value.shape):
         return False
-    if not is_static(value.shape):
+    if kind_of(node) not in ("elementwise", "lists"):
         return False
     for edge in plan.uses[value]:
         inside = plan.group_of[edge.user] is group
+        if kind_of(node) == "lists" and plan.group_of[edge.user].kind in ("rows", "columns"):
+            return False  # Their passes over a row would each go along its list.
         if not inside and (edge.moved or kind_of(edge.user) not in ("elementwise", "reduce")):
             return False
     return True
@@ -90,6 +94,9 @@ def _way(plan: Plan, group: Group, value: Value) -> _Way | None:
 def _is_stored(plan: Plan, group: Group, stored: set[Value], edge: Edge, value: Value) -> bool:
     """Whether what an edge reads will be in memory, or may be put there at little cost."""
     small = SMALL * _bytes(edge.value) <= _bytes(value)
+    if kind_of(edge.user) == "lists":
+        # It is moved, but each update is needed once.
+        return edge.value.node is None or plan.maker(edge.value) is not group
     outside = edge.value.node is None or plan.group_of.get(edge.value.node) is not group
     if edge.moved and not small:
         return False

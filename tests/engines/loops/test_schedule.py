@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from pellucid.core.dtype import DType, bfloat16, float32, float64, int8, uint64
+from pellucid.core.dtype import DType, bfloat16, float32, float64, int8, int32, uint64
 from pellucid.engines.loops.build import draft
 from pellucid.engines.loops.ir import Kernel
 from pellucid.engines.loops.nest import nest
 from pellucid.engines.loops.schedule import arrange, lane_count, schedule, share_out
 from pellucid.ir.graph import Value
 from pellucid.ops.elementwise import add, cast, exp, mul
-from pellucid.ops.movement import broadcast
+from pellucid.ops.lists import sum_lists
+from pellucid.ops.movement import broadcast, transpose
 from pellucid.ops.random import random_bits
 from pellucid.ops.reduce import sum_
 from tests.engines.kernels import Kind, graph_of
@@ -51,6 +52,17 @@ def test_random_words_are_drawn_a_block_at_a_time() -> None:
     kinds: list[Kind] = [(uint64, ()), (uint64, ())]
     kernel = schedule(kernel_of(kinds, lambda s, d: random_bits(s, d, shape=(1000,))), 256)
     assert kernel.bound("i", "unroll") == 4
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_vectors_go_along_rows_whose_lists_are_one(turned: bool) -> None:
+    def sums(updates: Value, lists: Value) -> Value:
+        found = sum_lists(updates, lists, sizes=(500,), rank=1)
+        return transpose(found, permutation=(1, 0)) if turned else found
+
+    kernel = schedule(kernel_of([(float32, (40, 64)), (int32, (540,))], sums), 256)
+    assert kernel.bound("j", "vector") == (None if turned else 8)
+    assert kernel.bound("j", "unroll") == (None if turned else 4)
 
 
 def test_small_work_is_one_task_and_heavy_work_more() -> None:

@@ -80,7 +80,7 @@ def test_a_wrong_line_is_named(old: str, new: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["argsort", "dynamic_slice", "gather", "min", "prod", *sorted(WRITTEN)]
+    "name", ["argsort", "dynamic_slice", "gather", "min", "prod", "sum_lists", *sorted(WRITTEN)]
 )
 def test_kernels_of_parts_and_places_parse_back(name: str) -> None:
     for case in CASES[name]:

@@ -66,8 +66,8 @@ UNSUPPORTED: Final[dict[str, str]] = {}
 
 STRUCTURAL: Final = (
     "constant", "iota", "random_bits", "broadcast", "transpose", "reshape", "slice",
-    "reverse", "gather", "dynamic_slice", "sum", "prod", "max", "min", "spread", "dot_general",
-    "stop_gradient", "fusion", "argsort", "convolution",
+    "reverse", "gather", "dynamic_slice", "sum_lists", "sum", "prod", "max", "min", "spread",
+    "dot_general", "stop_gradient", "fusion", "argsort", "convolution",
     "window_sum", "window_max", "window_argmax", "window_pick", "window_scatter",
     *ATTENTIONS, *WRITTEN,
 )  # fmt: skip

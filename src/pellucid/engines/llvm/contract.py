@@ -55,7 +55,6 @@ from pellucid.engines.loops.ir import (
     Statement,
     Store,
     Within,
-    nested,
 )
 from pellucid.engines.loops.roles import BLOCK, DEPTH, GROUP, ROWS, Roles, join_groups, sort_loops
 
@@ -313,5 +312,10 @@ class _Epilogue:
 
 def _flat(body: tuple[Statement, ...]) -> tuple[Statement, ...]:
     """The statements without the loops around them and without the contraction."""
-    flat = (s for s in nested(body) if not isinstance(s, Loop | Contract))
-    return cast(tuple[Statement, ...], tuple(flat))
+    flat: list[Statement] = []
+    for statement in body:
+        if isinstance(statement, Loop):
+            flat += _flat(statement.body)
+        elif not isinstance(statement, Contract):
+            flat.append(statement)
+    return tuple(flat)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from pellucid.engines.llvm import sizes
+from pellucid.engines.llvm.follow import emit_follow
 from pellucid.engines.llvm.reduce import emit_reduce
 from pellucid.engines.llvm.scope import Scope, Vector, prefix
 from pellucid.engines.llvm.scratch import take_scratch
@@ -20,6 +21,7 @@ from pellucid.engines.llvm.text import Function, Module
 from pellucid.engines.llvm.types import I8, I64, PTR, VOID, Value
 from pellucid.engines.loops.ir import (
     Chain,
+    Follow,
     Kernel,
     Let,
     Loop,
@@ -99,6 +101,8 @@ def emit(scope: Scope, statements: tuple[Statement, ...]) -> None:
                 _loop(scope, statement)
             case Reduce():
                 emit_reduce(scope, statement, emit)
+            case Follow():
+                emit_follow(scope, statement, emit)
             case Sort():
                 emit_sort(scope, statement)
             case _:

@@ -155,7 +155,7 @@ class Loop:
 
     def next(self, *values: Value) -> None:
         """Say what each carried value is in the next turn."""
-        assert len(values) == len(self.accs), "next() takes one value for each of accs"
+        assert len(values) - len(self.accs) in (0, 1), "next() takes one value for each of accs"
         self.following = values
 
     @property
@@ -248,22 +248,60 @@ class Function(Instructions):
         `unroll`: None leaves it to LLVM, 1 forbids it, more asks for so many copies.
         """
         first, last = self._bounds(lo, hi)
+
+        def more(index: Value) -> Value:
+            return self.icmp("slt", index, last)
+
+        def after(loop: Loop) -> tuple[Value, ...]:
+            assert loop.following is not None or not accs, f"loop {name} never called next()"
+            return (self.add(loop.index, step, nsw=True), *(loop.following or ()))
+
+        with self._turns(first, accs, name, unroll, more, after) as loop:
+            yield loop
+
+    @contextmanager
+    def links(self, first: Value, accs: Sequence[Value], name: str) -> Generator[Loop]:
+        """Go from `first` on to where each turn leads, until that is negative.
+
+        The body calls `loop.next(where, ...)` with the values of accs behind it.
+        """
+
+        def more(index: Value) -> Value:
+            return self.icmp("sge", index, 0)
+
+        def after(loop: Loop) -> tuple[Value, ...]:
+            assert loop.following is not None, f"loop {name} never called next()"
+            return loop.following
+
+        with self._turns(first, accs, name, 1, more, after) as loop:
+            yield loop
+
+    @contextmanager
+    def _turns(
+        self,
+        first: Value,
+        accs: Sequence[Value],
+        name: str,
+        unroll: int | None,
+        more: Callable[[Value], Value],
+        after: Callable[[Loop], tuple[Value, ...]],
+    ) -> Generator[Loop]:
+        """A loop while there is `more`; index and accs become what `after` says."""
         entry, head = self.current, self.block(f"{name}.head")
         body, leave = self.block(f"{name}.body"), self.block(f"{name}.exit")
         self.jump(head)
         self.start(head)
         index = Value(first.type, self.fresh(name))
         carried = tuple(Value(acc.type, self.fresh(f"{name}.acc")) for acc in accs)
-        self.jump_if(self.icmp("slt", index, last), body, leave)
+        self.jump_if(more(index), body, leave)
         self.start(body)
         loop = Loop(index, carried)
         yield loop
-        assert loop.following is not None or not accs, f"loop {name} never called next()"
-        following = (self.add(index, step, nsw=True), *(loop.following or ()))
+        following = after(loop)
         latch = self.current
         self.jump(head, "" if unroll is None else self.module.unrolling(unroll))
-        for phi, before, after in zip((index, *carried), (first, *accs), following, strict=True):
-            head.phis.append(_phi(phi.text, phi.type, ((before, entry), (after, latch))))
+        for phi, before, then in zip((index, *carried), (first, *accs), following, strict=True):
+            head.phis.append(_phi(phi.text, phi.type, ((before, entry), (then, latch))))
         self.start(leave)
 
     @contextmanager

@@ -42,7 +42,17 @@ class Group:
     results: list[Accumulator] = field(default_factory=list[Accumulator])
 
 
-Line = Let | Store | Update | Chain | Group | Contract | Sort | Until
+@dataclass(frozen=True, slots=True, eq=False)
+class Listed:
+    """Sums along one list: the axis that stands at its places, their names, and the results."""
+
+    axis: Axis
+    first: str
+    following: str
+    results: list[Accumulator] = field(default_factory=list[Accumulator])
+
+
+Line = Let | Store | Update | Chain | Group | Listed | Contract | Sort | Until
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +60,7 @@ class Draft:
     """The lines of a kernel before they stand in loops.
 
     `axes` are the loops of the outputs, in row-major order. A reduction's group may stand before
-    the lines it uses.
+    the lines it uses, and so may the sums along a list.
     `arrays` are the contents of the buffers c0, c1, ..., which come after the outputs. A buffer in
     `starts` is to be given from so many elements on. An `Until` among the lines says where all
     loops but the first end.

@@ -23,6 +23,7 @@ from pellucid.engines.loops.ir import (
     Random,
     accumulation_dtype,
 )
+from pellucid.engines.loops.listed import sum_lists
 from pellucid.engines.loops.movement import MOVEMENT, moved, position
 from pellucid.engines.loops.space import ZERO, Place, plus, variable
 from pellucid.engines.loops.writer import Rule, Writer
@@ -223,6 +224,7 @@ _RULES: Final[dict[str, Rule]] = {
     **dict.fromkeys(MOVEMENT, _movement),
     "gather": _gather,
     "dynamic_slice": _dynamic_slice,
+    "sum_lists": sum_lists,
     "dot_general": _contraction,
     **dict.fromkeys(REDUCTIONS, _reduce),
     "spread": _spread,

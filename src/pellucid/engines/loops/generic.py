@@ -18,6 +18,7 @@ from pellucid.engines.loops.ir import (
     Const,
     Contract,
     Extent,
+    Follow,
     Kernel,
     Let,
     Loop,
@@ -94,6 +95,8 @@ class _Generaliser:
                 )
             case Reduce():
                 return self._reduce(statement)
+            case Follow(_, axis, _, _, body):
+                return replace(statement, axis=self._axis(axis), body=self.block(body))
             case Let():
                 return self._let(statement)
 

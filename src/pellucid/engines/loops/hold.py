@@ -22,6 +22,7 @@ from pellucid.engines.loops.ir import (
     Const,
     Expression,
     Extent,
+    Follow,
     Index,
     Kernel,
     Let,
@@ -125,7 +126,9 @@ class _Holder:
                     known = key in kept or (key in makers and self._has_room(one, statement))
                     if known and costs[statement.name] >= COSTLY:
                         statement = read(one, statement, key)
-                assert not isinstance(statement, Loop | Reduce), "a pass has no loops inside"
+                assert not isinstance(statement, Loop | Reduce | Follow), (
+                    "a pass has no loops inside"
+                )
                 wanted.update(used_names(statement))
                 body.insert(0, statement)
             bodies.append(tuple(body))
@@ -148,13 +151,14 @@ def _as_pass(statement: Statement) -> _Pass | None:
     """A reduction, or loops without reductions, as a pass over a row."""
     if isinstance(statement, Reduce):
         plain = statement.order == "lanes" and statement.part is None
+        plain = plain and not any(isinstance(s, Follow) for s in statement.body)
         return _Pass(statement.axes, statement.body, statement) if plain else None
     axes: list[Axis] = []
     body: tuple[Statement, ...] = (statement,)
     while len(body) == 1 and isinstance(body[0], Loop):
         axes.append(body[0].axis)
         body = body[0].body
-    flat = axes and not any(isinstance(s, Loop | Reduce) for s in body)
+    flat = axes and not any(isinstance(s, Loop | Reduce | Follow) for s in body)
     return _Pass(tuple(axes), body, statement) if flat else None
 
 

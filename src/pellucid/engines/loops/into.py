@@ -11,6 +11,7 @@ from pellucid.engines.loops.build import written
 from pellucid.engines.loops.draft import Draft, Strides, sizes_of
 from pellucid.engines.loops.elements import rule_of
 from pellucid.engines.loops.ir import Apply, Axis, Load, Sort, Store, Update
+from pellucid.engines.loops.listed import write_lists
 from pellucid.engines.loops.space import ZERO, dot, plus, row_major, times, variable
 from pellucid.engines.loops.target import Target
 from pellucid.engines.loops.writer import Writer
@@ -42,6 +43,8 @@ def draft_sort(graph: Graph, strides: tuple[Strides, ...] | None = None) -> Draf
 
 def _write_into(writer: Writer, target: Target) -> Draft:
     outputs = writer.graph.outputs
+    if target.how == "list":
+        return write_lists(writer, target.shape)
     value = writer.ask(outputs[0], writer.place)
     position, guard = ZERO, ""
     for axis, stride in zip(target.axes, row_major(target.shape), strict=True):

@@ -260,6 +260,21 @@ class Reduce:
 
 
 @dataclass(frozen=True, slots=True)
+class Follow:
+    """Add values along a list: `axis` stands at `first`, then at `following`, until it is negative.
+
+    Each result begins at zero; its values are added one after the other in its dtype. The body
+    gives the values, and `following`, at the place where the axis stands.
+    """
+
+    results: tuple[Accumulator, ...]
+    axis: Axis
+    first: str
+    following: str
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Within:
     """That an index lies from 0 to below `size`."""
 
@@ -316,7 +331,7 @@ class Sort:
 Line = Let | Store | Update | Chain | Contract | Sort
 """A statement with no others in it."""
 
-Statement = Line | Loop | Reduce
+Statement = Line | Loop | Reduce | Follow
 
 
 BindingKind = Literal[
@@ -372,7 +387,7 @@ def nested(statements: tuple[Statement, ...]) -> Iterator[Statement]:
     """Every statement, outer before inner, in order."""
     for statement in statements:
         yield statement
-        if isinstance(statement, Loop | Reduce):
+        if isinstance(statement, Loop | Reduce | Follow):
             yield from nested(statement.body)
 
 

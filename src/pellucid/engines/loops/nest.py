@@ -13,7 +13,7 @@ from functools import partial
 from itertools import pairwise
 
 from pellucid.core.dtype import int64
-from pellucid.engines.loops.draft import Draft, Group, Line
+from pellucid.engines.loops.draft import Draft, Group, Line, Listed
 from pellucid.engines.loops.ir import (
     CHAIN_CHUNK,
     Affine,
@@ -23,6 +23,7 @@ from pellucid.engines.loops.ir import (
     Const,
     Contract,
     Extent,
+    Follow,
     Kernel,
     Let,
     Load,
@@ -134,7 +135,7 @@ def _mergeable(outer: Axis, inner: Axis, lines: tuple[Line, ...]) -> bool:
 def _indexes(line: Line) -> tuple[Affine, ...]:
     if isinstance(line, Until):
         return (line.index,)
-    return () if isinstance(line, Group) else indexes(line)
+    return () if isinstance(line, Group | Listed) else indexes(line)
 
 
 def _times(lhs: Size, rhs: Size) -> int:
@@ -206,7 +207,7 @@ def _substitute(line: Line, change: Callable[[Affine], Affine]) -> Line:
         case Sort(_, index, _, _, value):
             moved = replace(value, index=change(value.index))
             return replace(line, index=change(index), value=moved)
-        case Group():
+        case Group() | Listed():
             return line
 
 
@@ -221,6 +222,8 @@ class _Placer:
                 self.made_by[name] = line
         self.depends: dict[int, frozenset[str]] = {}
         self.lines = self._ordered(lines)
+        blocks = (line for line in lines if isinstance(line, Group | Listed))
+        self.inside = frozenset[str]().union(*map(self._loops, blocks))
 
     def rows(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
         """The axes on which the reductions depend; all of them where there is no reduction."""
@@ -230,10 +233,7 @@ class _Placer:
 
     def place(self, axes: tuple[Axis, ...]) -> tuple[Statement, ...]:
         """All lines in the loops `axes`."""
-        inside = frozenset[str]().union(
-            *(self._loops(line) for line in self.lines if isinstance(line, Group))
-        )
-        outside = [line for line in self.lines if not self._depends(line) & inside]
+        outside = [line for line in self.lines if not self._depends(line) & self.inside]
         return self._nested(outside, axes)
 
     def _nested(self, lines: list[Line], axes: tuple[Axis, ...]) -> tuple[Statement, ...]:
@@ -253,11 +253,12 @@ class _Placer:
 
     def _statement(self, line: Line) -> Statement:
         assert not isinstance(line, Until), "an end belongs to the loops"
-        if not isinstance(line, Group):
+        if not isinstance(line, Group | Listed):
             return line
-        loops = self._loops(line)
-        body = [other for other in self.lines if self._depends(other) & loops]
-        statements = tuple(self._statement(other) for other in body)
+        statements = tuple(map(self._statement, self._body(line)))
+        if isinstance(line, Listed):
+            results = tuple(line.results)
+            return Follow(results, line.axis, line.first, line.following, statements)
         if line.column is None:
             (axis,) = line.rows
             return Reduce(tuple(line.results), "chain", (axis,), (CHAIN_CHUNK,), statements)
@@ -266,7 +267,19 @@ class _Placer:
         axes = (*line.rows, line.column)
         return Reduce(tuple(line.results), "lanes", axes, chunk, statements)
 
-    def _loops(self, group: Group) -> frozenset[str]:
+    def _body(self, block: Group | Listed) -> list[Line]:
+        """The lines that depend on the loops of a reduction or a list, and on none further in."""
+        loops = self._loops(block)
+        around = loops | self._depends(block)
+        return [
+            line
+            for line in self.lines
+            if self._depends(line) & loops and self._depends(line) & self.inside <= around
+        ]
+
+    def _loops(self, group: Group | Listed) -> frozenset[str]:
+        if isinstance(group, Listed):
+            return frozenset((group.axis.name,))
         column = [group.column.name] if group.column else []
         return frozenset((*(axis.name for axis in group.rows), *column))
 
@@ -278,7 +291,8 @@ class _Placer:
             for name in _used(line):
                 made = self.made_by.get(name)
                 found |= self._depends(made) if made is not None else {name}
-            self.depends[key] = found - self._loops(line) if isinstance(line, Group) else found
+            block = isinstance(line, Group | Listed)
+            self.depends[key] = found - self._loops(line) if block else found
         return self.depends[key]
 
     def _ordered(self, lines: tuple[Line, ...]) -> tuple[Line, ...]:
@@ -304,7 +318,7 @@ def _made(line: Line) -> tuple[str, ...]:
             return (line.name,)
         case Store() | Update() | Chain() | Sort() | Until():
             return ()
-        case Group():
+        case Group() | Listed():
             return tuple(result.name for result in line.results)
 
 
@@ -312,4 +326,6 @@ def _used(line: Line) -> tuple[str, ...]:
     """The names of variables and axes that a line uses."""
     if isinstance(line, Group):
         return tuple(result.value for result in line.results)
+    if isinstance(line, Listed):
+        return (line.first, line.following, *(result.value for result in line.results))
     return line.index.names if isinstance(line, Until) else used_names(line)

@@ -16,6 +16,7 @@ from pellucid.engines.loops.ir import (
     Axis,
     Buffer,
     Chain,
+    Follow,
     Kernel,
     Let,
     Load,
@@ -174,6 +175,11 @@ def _needed(
             case Reduce():
                 values = frozenset(result.value for result in statement.results)
                 inner, wanted = _needed(statement.body, wanted | values)
+                kept.append(replace(statement, body=inner))
+            case Follow(results, _, first, following):
+                values = frozenset((following, *(result.value for result in results)))
+                inner, wanted = _needed(statement.body, wanted | values)
+                wanted |= {first}
                 kept.append(replace(statement, body=inner))
             case Let() if statement.name not in wanted:
                 pass

@@ -13,6 +13,7 @@ from pellucid.engines.loops.ir import (
     Axis,
     Buffer,
     Contract,
+    Follow,
     Kernel,
     Let,
     Load,
@@ -30,7 +31,7 @@ LHS, RHS = "lhs", "rhs"
 BLOCK, GROUP = "block", "group"
 """The size parameters of a generic contraction that say how much a task takes."""
 
-SHORT = 16
+SHORT = 64
 """Lines of so many rows are not worth a product each."""
 
 ROWS, DEPTH = "rows", "depth"
@@ -133,7 +134,7 @@ def join_groups(kernel: Kernel, roles: Roles) -> Roles:
         steps = [
             (index.coefficient(group.name), index.coefficient(n.name))
             for statement in nested(kernel.body)
-            if not isinstance(statement, Loop | Contract | Reduce)
+            if not isinstance(statement, Loop | Contract | Reduce | Follow)
             for index in indexes(statement)
         ]
         rhs = contract.rhs.index

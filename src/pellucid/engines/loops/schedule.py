@@ -16,6 +16,7 @@ from pellucid.engines.loops.ir import (
     Axis,
     Binding,
     Expression,
+    Follow,
     Index,
     Kernel,
     Let,
@@ -146,6 +147,9 @@ def work(statements: tuple[Statement, ...], values: Mapping[str, int] | None = N
                 for axis in statement.axes:
                     turns *= _number(axis.extent, values)
                 total += turns * (len(statement.results) + work(statement.body, values))
+            case Follow():
+                # How many of them a list has is not known; many have none.
+                total += len(statement.results) + work(statement.body, values)
             case Sort():
                 size = _number(statement.axis.extent, values)
                 total += 8 * size * (1 + size.bit_length())
@@ -198,26 +202,46 @@ def lane_count(kernel: Kernel, vector_bits: int) -> int:
                     max(register_bits(dtype), 32 if isinstance(value, Index) else 8),
                     weight(statement),
                 )
-            case Reduce(results):
+            case Reduce(results) | Follow(results):
                 for result in results:
                     count(register_bits(result.dtype), 1)
             case _:
                 pass
+    if _has_a_list_a_lane(kernel):
+        return 1
     most = max(effort.values(), default=0)
     widest = max((bits for bits, steps in effort.items() if steps == most), default=8)
     return min(LANES, vector_bits // widest)
+
+
+def _has_a_list_a_lane(kernel: Kernel) -> bool:
+    """Whether the elements of a vector would follow lists of their own."""
+    follows = [s for s in nested(kernel.body) if isinstance(s, Follow)]
+    if not follows:
+        return False
+    loops, columns = _loops(kernel.body), _columns(kernel)
+    axes = {reduce.axes[-1].name for reduce in columns}
+    if loops and not (columns and _reduces(_vector_loop(loops))):
+        axes.add(_vector_loop(loops).axis.name)
+    differing = _differing(kernel, axes)
+    return any(follow.first in differing for follow in follows)
 
 
 def _vector_names(kernel: Kernel) -> set[str]:
     """The axes that may run over lanes, and the variables that differ along them."""
     loops = _loops(kernel.body)
     found = {reduce.axes[-1].name for reduce in _columns(kernel)}
-    found |= {_vector_loop(loops).axis.name} if loops else set()
+    return _differing(kernel, found | ({_vector_loop(loops).axis.name} if loops else set()))
+
+
+def _differing(kernel: Kernel, axes: set[str]) -> set[str]:
+    """Some axes, and the variables that differ along them."""
+    found = set(axes)
     for statement in nested(kernel.body):
         match statement:
             case Let() if found & set(used_names(statement)):
                 found.add(statement.name)
-            case Reduce():
+            case Reduce() | Follow():
                 # Its results differ if its elements do, which come after it in this order.
                 found |= {result.name for result in statement.results}
             case _:
@@ -276,6 +300,9 @@ def _copies(loop: Loop, lanes: int) -> int:
         while results > 1 and wanted * results > max(lanes, 8):
             wanted //= 2
         return _fitting(max(wanted, 1), loop.axis.extent, lanes)
+    if lanes > 1 and any(isinstance(s, Follow) for s in loop.body):
+        # The end of a list is mispredicted once for all of them.
+        return _fitting(4, loop.axis.extent, lanes)
     random = [s for s in loop.body if isinstance(s, Let) and isinstance(s.value, Random)]
     if random and all(by_fours(let.value, loop.axis.name) for let in random):
         return _fitting(4, loop.axis.extent, lanes)

@@ -15,9 +15,10 @@ from pellucid.core.shape import static_shape
 from pellucid.engines.loops.space import row_major
 from pellucid.ir.build import building
 from pellucid.ir.graph import Graph, TensorType
+from pellucid.ops.lists import END
 from pellucid.ops.movement import constant
 
-How = Literal["set", "add", "max", "min"]
+How = Literal["set", "add", "max", "min", "list"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ class Target:
     """How an element at a place of the graph's first output goes into a result of `shape`.
 
     With `ordered`, several elements may meet at one place: they come one after the other in
-    row-major order, and those with an index out of range are dropped.
+    row-major order, and those with an index out of range are dropped. With how "list" the outputs
+    are indices along the axes of `shape`, and each place gets a list (`listed.write_lists`).
     """
 
     shape: tuple[int, ...]
@@ -163,6 +165,19 @@ def _scatter(
     return _over(attrs, operands, Target(shape, axes, attrs["mode"], ordered=True))
 
 
+def _list_updates(
+    attrs: Mapping[str, Any], operands: tuple[TensorType, ...], result: TensorType
+) -> list[Write]:
+    with building() as builder:
+        graph = builder.graph([builder.input(operand) for operand in operands])
+    sizes: tuple[int, ...] = attrs["sizes"]
+    axes = tuple(TargetAxis(None, 1, at, size - 1) for at, size in enumerate(sizes))
+    reads, start = tuple(map(Read, range(len(operands)))), (0,) * len(sizes)
+    shape = static_shape(result.shape, "a kernel with fixed sizes")
+    target = Target(sizes, axes, "list", ordered=True)
+    return [_fill(str(END), result, shape), Write(graph, reads, target, start)]
+
+
 def _dynamic_update_slice(
     attrs: Mapping[str, Any], operands: tuple[TensorType, ...], result: TensorType
 ) -> list[Write]:
@@ -177,6 +192,7 @@ _WRITES: Final = {
     "concatenate": _concatenate,
     "pad": _pad,
     "scatter": _scatter,
+    "list_updates": _list_updates,
     "dynamic_update_slice": _dynamic_update_slice,
 }
 WRITTEN: Final = frozenset(_WRITES)

@@ -37,6 +37,7 @@ from pellucid.engines.loops.ir import (
     Contract,
     Expression,
     Extent,
+    Follow,
     Index,
     Kernel,
     Let,
@@ -151,14 +152,22 @@ def _block(statements: tuple[Statement, ...], indent: str) -> Iterator[str]:
             case Reduce():
                 yield indent + _reduce_head(statement)
                 yield from _block(statement.body, indent + "  ")
+            case Follow(results, axis, first, following, body):
+                way = f"{axis.name} < {axis.extent} from {first} to {following}"
+                yield f"{indent}follow {_print_accumulators(results)} over {way}"
+                yield from _block(body, indent + "  ")
 
 
 def _reduce_head(reduce: Reduce) -> str:
-    results = ", ".join(f"{a.name}: {a.dtype} = {a.kind} {a.value}" for a in reduce.results)
+    results = _print_accumulators(reduce.results)
     axes = ", ".join(f"{axis.name} < {axis.extent}" for axis in reduce.axes)
     chunk = " x ".join(map(str, reduce.chunk))
     part = f" part {reduce.part}" if reduce.part else ""
     return f"reduce {results} over {axes} by {reduce.order} in {chunk}{part}"
+
+
+def _print_accumulators(results: tuple[Accumulator, ...]) -> str:
+    return ", ".join(f"{a.name}: {a.dtype} = {a.kind} {a.value}" for a in results)
 
 
 class _Lines:
@@ -260,13 +269,18 @@ def _parse_reduce(groups: Groups, body: Body) -> Reduce:
     results, axes, order, chunk, part = groups
     assert order in ("lanes", "chain")
     return Reduce(
-        tuple(_parse_accumulator(text) for text in results.split(", ")),
+        _parse_accumulators(results),
         order,
         tuple(_parse_axis(text) for text in axes.split(", ")),
         tuple(_parse_size(text) for text in chunk.split(" x ")),
         body(),
         part or None,
     )
+
+
+def _parse_follow(groups: Groups, body: Body) -> Follow:
+    results, axis, first, following = groups
+    return Follow(_parse_accumulators(results), _parse_axis(axis), first, following, body())
 
 
 def _parse_let(groups: Groups, body: Body) -> Let:
@@ -284,8 +298,13 @@ _STATEMENTS: dict[str, Callable[[Groups, Body], Statement]] = {
     ),
     r"contract (\w+): (\w+) over (.+?) of (\w+)\[(.*?)\] \* (\w+)\[(.*?)\](.*)": (_parse_contract),
     r"reduce (.*) over (.*) by (lanes|chain) in ([\w ]+?)(?: part (\w+))?": _parse_reduce,
+    r"follow (.*) over (\w+ < \w+) from (\w+) to (\w+)": _parse_follow,
     r"(\w+): (\w+) = (.*)": _parse_let,
 }
+
+
+def _parse_accumulators(text: str) -> tuple[Accumulator, ...]:
+    return tuple(_parse_accumulator(one) for one in text.split(", "))
 
 
 def _parse_accumulator(text: str) -> Accumulator:

@@ -16,6 +16,7 @@ from pellucid.engines.loops.draft import (
     Draft,
     Group,
     Line,
+    Listed,
     Strides,
     Where,
     sizes_of,
@@ -85,6 +86,7 @@ class Writer:
         self.lines: list[Line] = []
         self.arrays: dict[str, tuple[DType, bytes]] = {}
         self.groups: dict[Hashable, Group] = {}
+        self.lists: dict[Hashable, Listed] = {}
         self._known: dict[Any, str] = {}
 
     def write(self) -> Draft:
