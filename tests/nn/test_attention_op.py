@@ -40,7 +40,7 @@ def earlier(rows: int, columns: int, first: int = 0) -> Any:
     return np.arange(columns)[None, :] <= np.arange(rows)[:, None] + first
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(1, 7), (100, 100), (130, 70), (90, 700)])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 7), (100, 100), (130, 70), (190, 600)])
 def test_blocks_of_rows_together_are_the_whole(rows: int, columns: int):
     q, k, v = numbers(2, 2, rows, 8), numbers(2, 2, columns, 8), numbers(2, 2, columns, 5)
     for causal in (False, True):
@@ -88,6 +88,18 @@ def test_lengths_hide_what_a_cache_does_not_hold_yet():
         np.testing.assert_allclose(found[one], wanted[0], rtol=1e-5, atol=1e-6)
 
 
+def test_many_rows_look_at_what_a_cache_holds():
+    q, k, v = numbers(2, 4, 200, 8), numbers(2, 2, 300, 8), numbers(2, 2, 300, 8)
+    lengths = np.asarray([210, 300])
+    k[0, :, 210:], v[0, :, 210:] = np.nan, np.nan
+    for run in (nn.attention, pe.jit(nn.attention)):
+        found = np.asarray(run(q, k, v, lengths=lengths, causal=True))
+        for one, length in enumerate(lengths):
+            part = (q[one : one + 1], k[one : one + 1, :, :length], v[one : one + 1, :, :length])
+            wanted = by_scores(*part, earlier(200, length, length - 200))
+            np.testing.assert_allclose(found[one], wanted[0], rtol=2e-5, atol=2e-6)
+
+
 def test_a_step_with_a_cache_is_the_row_of_the_whole():
     q, k, v = numbers(1, 2, 12, 4), numbers(1, 2, 12, 4), numbers(1, 2, 12, 4)
     whole = np.asarray(nn.attention(q, k, v, causal=True))
@@ -107,8 +119,8 @@ def attend(q: pe.Tensor, k: pe.Tensor, v: pe.Tensor, mask: Any) -> Any:
 def test_bits_are_the_same_eager_compiled_and_on_any_number_of_threads(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    tensors = [pe.asarray(numbers(2, 4, 100, 8)) for _ in range(3)]
-    mask = pe.asarray(RNG.random((1, 4, 1, 100)) < 0.8)
+    tensors = [pe.asarray(numbers(2, heads, 270, 8)) for heads in (4, 2, 2)]
+    mask = pe.asarray(RNG.random((1, 4, 1, 270)) < 0.8)
     eager = attend(*tensors, mask)
     for threads in ("1", "2", "3"):
         monkeypatch.setenv("PELLUCID_THREADS", threads)

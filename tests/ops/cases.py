@@ -569,10 +569,9 @@ def _attentions(name: str) -> list[Case]:
                 every |= {} if precision is None else {"precision": precision}
                 first = (causal, lengths, causal and not lengths, lengths)
                 lying = [*operands]
-                if name == "attention":
-                    every["heads_first"] = first
-                    for at in range(3):
-                        lying[at] = operands[at].swapaxes(1, 2) if first[at] else operands[at]
+                every["heads_first"] = first
+                for at in range(3 if name == "attention" else 4):
+                    lying[at] = operands[at].swapaxes(1, 2) if first[at] else operands[at]
                 made.append(Case(REGISTRY[name], (*lying, *ends, *draws), every))
     return made
 

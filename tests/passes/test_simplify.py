@@ -23,12 +23,13 @@ from pellucid.core.dtype import (
     int8,
     int32,
 )
+from pellucid.core.shape import product
 from pellucid.ir.build import building
 from pellucid.ir.check import check
 from pellucid.ir.graph import Graph, TensorType, Value
 from pellucid.ir.text import print_graph
 from pellucid.ops import REGISTRY
-from pellucid.ops.attention import attention
+from pellucid.ops.attention import attention, attention_gradient
 from pellucid.ops.attention_forms import USUAL
 from pellucid.ops.contract import dot_general
 from pellucid.ops.elementwise import (
@@ -47,6 +48,7 @@ from pellucid.ops.elementwise import (
     sub,
 )
 from pellucid.ops.movement import broadcast, constant_array, full_like, reshape, transpose
+from pellucid.ops.parts import slice
 from pellucid.passes.arithmetic_laws import holds
 from pellucid.passes.dce import dce
 from pellucid.passes.law import LAWS
@@ -201,6 +203,13 @@ MOVEMENTS = (
         lambda x, y: transpose(attend(heads(y)), permutation=(0, 2, 1, 3)),
         lambda x, y: attend(heads(y), (False, False, False, True)),
     ),
+    Example(
+        "share_of_turned",
+        lambda x, y: transpose(
+            share_of(transpose(heads(y), permutation=(0, 2, 1, 3))), permutation=(0, 2, 1, 3)
+        ),
+        lambda x, y: share_of(heads(y), (True, True, True, True)),
+    ),
 )  # fmt: skip
 
 
@@ -211,6 +220,15 @@ def heads(y: Value) -> Value:
 def attend(x: Value, heads_first: tuple[bool, bool, bool, bool] = USUAL) -> Value:
     attrs = {"causal": True, "lengths": False, "mask": False, "scale": 0.5, "dropout": 0.0}
     return attention(x, x, x, heads_first=heads_first, **attrs)
+
+
+def share_of(x: Value, heads_first: tuple[bool, bool, bool, bool] = USUAL) -> Value:
+    """The share of the key in the gradient of an attention of x by x by x, x coming back."""
+    attrs = {"causal": True, "lengths": False, "mask": False, "scale": 0.5, "dropout": 0.0}
+    packed = attention_gradient(x, x, x, x, heads_first=heads_first, **attrs)
+    count = product(x.shape)
+    flat = slice(packed, start=(count,), stop=(2 * count,), strides=(1,))
+    return reshape(flat, shape=x.shape)
 
 
 def total(x: Value) -> Value:

@@ -21,10 +21,11 @@ seed and draw, in the shape (batch, heads, rows, columns rounded up to fours). C
 last one that any row of a block (`rows_at_once`) can see take no part at all.
 
 `attention_gradient` takes the cotangent g after the value, and gives those of query, key and value,
-one after the other in row-major order. It makes the weights w = e * (1 / sum) again, and takes
-dw = g . value, ds = (w * (dw - sum(w * dw))) * scale; the query's are ds . key (in chunks of 512
-columns); the key's ds . query and the value's w . g are added up one block of rows after the other,
-for one query head after the other.
+each lying as its operand does, one after the other in row-major order; `heads_first` says it of g
+last. It makes the weights w = e * (1 / sum) again, and takes dw = g . value and
+ds = (w * (dw - sum(w * dw))) * scale; the query's are ds . key (in chunks of 512 columns); the
+key's ds . query and the value's w . g are added up one block of rows after the other, for one query
+head after the other.
 
 With `precision=bfloat16` operands are of bfloat16, or of float32 and rounded first, and the result
 is of float32. All products are those of `dot_general` with that precision: of an e, a w or a ds
@@ -156,23 +157,29 @@ def _require_mask(name: str, mask: TensorType, shape: Shape) -> None:
         )
 
 
+def _usual(types: tuple[TensorType, ...], turns: tuple[bool, ...]) -> tuple[TensorType, ...]:
+    """The types as though heads were always third."""
+    pairs = zip(types, (*turns, *(False for _ in types)), strict=False)
+    return tuple(TensorType(t.dtype, heads_exchanged(t.shape, first)) for t, first in pairs)
+
+
 def _infer(*types: TensorType, heads_first: HeadsFirst, **attrs: Any) -> TensorType:
-    turns = (*heads_first[:3], *(False for _ in types[3:]))
-    pairs = zip(types, turns, strict=False)
-    usual = tuple(TensorType(t.dtype, heads_exchanged(t.shape, first)) for t, first in pairs)
+    usual = _usual(types, heads_first[:3])
     sizes = _require("attention", usual, Options(**attrs))
     shape = (*usual[0].shape[:3], sizes.features)
     return TensorType(computing(types[0].dtype), heads_exchanged(shape, heads_first[3]))
 
 
-def _gradient_infer(*types: TensorType, **attrs: Any) -> TensorType:
+def _gradient_infer(*types: TensorType, heads_first: HeadsFirst, **attrs: Any) -> TensorType:
     if len(types) < 4:
         raise OpTypeError(f"attention_gradient: expected 4 operands at least, got {len(types)}")
-    sizes = _require("attention_gradient", (*types[:3], *types[4:]), Options(**attrs))
-    shape = (*types[0].shape[:3], sizes.features)
-    if types[3] != TensorType(types[0].dtype, shape):
+    usual = _usual(types, heads_first)
+    sizes = _require("attention_gradient", (*usual[:3], *usual[4:]), Options(**attrs))
+    shape = (*usual[0].shape[:3], sizes.features)
+    if usual[3] != TensorType(types[0].dtype, shape):
+        wanted = heads_exchanged(shape, heads_first[3])
         raise OpShapeError(
-            f"attention_gradient: expected a cotangent {shape}, got {types[3].message()}"
+            f"attention_gradient: expected a cotangent {wanted}, got {types[3].message()}"
         )
     count: Size = 0
     for type in types[:3]:
@@ -290,10 +297,12 @@ def _attention_parts(*operands: Value, heads_first: HeadsFirst, **attrs: Any) ->
     return _turned(whole, heads_first[3])
 
 
-def _gradient_parts(*operands: Value, **attrs: Any) -> Value:
-    query, key, value, g, *rest = _widened(operands)
+def _gradient_parts(*operands: Value, heads_first: HeadsFirst, **attrs: Any) -> Value:
+    operands, rest = _widened(operands[:4]), operands[4:]
+    pairs = zip(operands, heads_first, strict=True)
+    query, key, value, g = (_turned(x, first) for x, first in pairs)
     options = Options(**attrs)
-    one = _scored(query, key, value, tuple(rest), options)
+    one = _scored(query, key, value, rest, options)
     dot_general = _reading(options)
     n = one.sizes
     cotangent = reshape(g, shape=(n.batch, n.rows, n.shared, n.groups, n.features))
@@ -308,27 +317,23 @@ def _gradient_parts(*operands: Value, **attrs: Any) -> Value:
     dk = dot_general(ds, one.query, contract=((2, 3), (1, 3)), batch=((0, 1), (0, 2)))
     dv = dot_general(dropped, cotangent, contract=((2, 3), (1, 3)), batch=((0, 1), (0, 2)))
     shares = (
-        transpose(dq, permutation=(0, 2, 1, 3, 4)),
+        reshape(transpose(dq, permutation=(0, 2, 1, 3, 4)), shape=query.shape),
         transpose(dk, permutation=(0, 2, 1, 3)),
         transpose(dv, permutation=(0, 2, 1, 3)),
     )
-    return concatenate(*(reshape(x, shape=(product(x.shape),)) for x in shares), axis=0)
+    lying = [_turned(x, first) for x, first in zip(shares, heads_first[:3], strict=True)]
+    return concatenate(*(reshape(x, shape=(product(x.shape),)) for x in lying), axis=0)
 
 
 def _attention_vjp(
     g: Value, y: Value, operands: tuple[Value, ...], attrs: dict[str, Any]
 ) -> tuple[Value | None, ...]:
-    heads_first: HeadsFirst = attrs["heads_first"]
     own = operands[0].dtype
     # Of the cotangent, too, products alone read anything.
     given = g if g.dtype is own else cast(g, dtype=own)
-    pairs = zip((*operands[:3], given), heads_first, strict=True)
-    query, key, value, g = (_turned(x, first) for x, first in pairs)
-    others = {name: attr for name, attr in attrs.items() if name != "heads_first"}
-    packed = attention_gradient(query, key, value, g, *operands[3:], **others)
+    packed = attention_gradient(*operands[:3], given, *operands[3:], **attrs)
     packed = packed if packed.dtype is own else cast(packed, dtype=own)
-    shares = zip(_unpacked(packed, (query, key, value)), heads_first[:3], strict=True)
-    return (*(_turned(x, first) for x, first in shares), *(None for _ in operands[3:]))
+    return (*_unpacked(packed, operands[:3]), *(None for _ in operands[3:]))
 
 
 def _unpacked(packed: Value, like: tuple[Value, ...]) -> list[Value]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pellucid.core.dtype import DType
@@ -18,20 +19,39 @@ HEADS_AND_ROWS = (0, 2, 1, 3)
 MOST_ROWS = 84
 """Rows whose scores are held at once, unless there are many columns."""
 
+TILE_ROWS = 14
+"""Rows that a product with wide vectors takes at once."""
+
 COLUMN_CHUNK = 512
 """Columns whose weighted values are one chain of multiply-adds."""
 
 
+@cache
 def rows_at_once(rows: int, columns: int) -> int:
-    """How many rows form a block: as equal ones as can be, and smaller ones for long rows.
+    """How many rows form a block: smaller ones for long rows.
 
-    >>> rows_at_once(256, 256), rows_at_once(100, 100), rows_at_once(8192, 8192)
-    (64, 50, 28)
+    Of the sizes that there may be, the one with which products take the least time, by tiles.
+
+    >>> rows_at_once(256, 256), rows_at_once(1024, 1024), rows_at_once(8192, 8192)
+    (64, 56, 28)
     """
     # Scores and weights of a block should stay in a second-level cache, on the way back too.
     most = MOST_ROWS if columns <= 512 else 56 if columns <= 4096 else 28
-    blocks = -(-rows // most)
-    return -(-rows // blocks) if rows else 1
+    if rows <= most:
+        return max(rows, 1)
+    return min(range(most, most // 2, -1), key=lambda block: _time(rows, block))
+
+
+def _time(rows: int, block: int) -> int:
+    """What blocks of so many rows take, in the time of a row: a tile, and a block, is one more.
+
+    The height of tiles is their block's only where all blocks are the same.
+    """
+    blocks, left = divmod(rows, block)
+    tiles = -(-block // TILE_ROWS)
+    if not left:
+        return blocks * (tiles * (-(-block // tiles) + 1) + 1)
+    return (blocks * tiles + -(-left // TILE_ROWS)) * (TILE_ROWS + 1) + blocks + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,9 +36,17 @@ def reference(
 
 
 def gradient_reference(
-    query: Array, key: Array, value: Array, g: Array, *rest: Array, **attrs: Any
+    query: Array,
+    key: Array,
+    value: Array,
+    g: Array,
+    *rest: Array,
+    heads_first: HeadsFirst,
+    **attrs: Any,
 ) -> Array:
     """What `attention_gradient` computes."""
+    pairs = zip((query, key, value, g), heads_first, strict=True)
+    query, key, value, g = (x.swapaxes(1, 2) if first else x for x, first in pairs)
     options = Options(**attrs)
     query, key, value, g = (as_read(x, options.precision) for x in (query, key, value, g))
     one = _weigh(query, key, rest, options)
@@ -54,7 +62,8 @@ def gradient_reference(
         shares[0][batch, row, head] = ds @ key[batch, last, shared]
         shares[1][batch, last, shared] += np.outer(ds, query[batch, row, head])
         shares[2][batch, last, shared] += np.outer(dropped, g[batch, row, head])
-    return np.concatenate([share.reshape(-1) for share in shares])
+    lying = zip(shares, heads_first[:3], strict=True)
+    return np.concatenate([(x.swapaxes(1, 2) if first else x).reshape(-1) for x, first in lying])
 
 
 @dataclass(frozen=True, slots=True)

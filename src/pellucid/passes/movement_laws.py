@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pellucid.core.shape import Axes, Shape
+from pellucid.core.shape import Axes, Shape, product
 from pellucid.ir.graph import Node, Value
-from pellucid.ops.attention import attention
+from pellucid.ops.attention import attention, attention_gradient
 from pellucid.ops.attention_forms import HEADS_AND_ROWS
 from pellucid.ops.contract import dot_general, free_axes
 from pellucid.ops.define import lookup
 from pellucid.ops.movement import broadcast, reshape, transpose
+from pellucid.ops.parts import slice
 from pellucid.passes.law import ANY, law, made_by, producer
 
 
@@ -161,6 +162,31 @@ def turned_attention(node: Node, found: Value) -> Value | None:
     *others, last = inner.attr("heads_first")
     attrs = {**dict(inner.attrs), "heads_first": (*others, not last)}
     return attention(*inner.operands, **attrs)
+
+
+@law("slice", made_by("attention_gradient"))
+def share_of_turned(node: Node, packed: Value) -> Value | None:
+    """A share of attention_gradient(transpose(x), ..) is turned in that of (x, ..), heads first
+
+    All shares of a gradient lie as its operands do: each of its slices finds the same new one.
+    """
+    inner = producer(packed)
+    attrs, operands = dict(inner.attrs), list(inner.operands)
+    first, sizes = list(inner.attr("heads_first")), [product(x.shape) for x in operands[:3]]
+    turned = [at for at in range(4) if _exchanges_heads(operands[at])]
+    bounds = {(sum(sizes[:at]), sum(sizes[: at + 1])): at for at in range(3)}
+    share = bounds.get((*node.attr("start"), *node.attr("stop")))
+    if not turned or share is None or node.attr("strides") != (1,):
+        return None
+    for at in turned:
+        first[at] = not first[at]
+        operands[at] = producer(operands[at]).operands[0]
+    packed = attention_gradient(*operands, **{**attrs, "heads_first": tuple(first)})
+    found = slice(packed, **dict(node.attrs))
+    if share not in turned:
+        return found
+    whole = reshape(found, shape=operands[share].shape)
+    return reshape(transpose(whole, permutation=HEADS_AND_ROWS), shape=found.shape)
 
 
 def _exchanges_heads(value: Value) -> bool:

@@ -10,13 +10,13 @@ from pellucid.core.machine import usable_cores
 from pellucid.core.shape import static_shape
 from pellucid.engines.llvm.contract import contraction_cut, plan_contraction
 from pellucid.engines.llvm.target import Isa
-from pellucid.engines.llvm.tiling import one_task
+from pellucid.engines.llvm.tiling import CHUNK, one_task
 from pellucid.engines.loops.attention import draft_attention
 from pellucid.engines.loops.attention_block import DEPTH, Attention, Finish, Finished
 from pellucid.engines.loops.attention_gradient import draft_gradient
 from pellucid.engines.loops.blocks import Blocked
 from pellucid.engines.loops.generic import generalise
-from pellucid.engines.loops.ir import Kernel, scratch_bytes
+from pellucid.engines.loops.ir import Binding, Kernel, scratch_bytes
 from pellucid.engines.loops.roles import BLOCK, GROUP, has_contraction, orient, sort_loops
 from pellucid.engines.loops.schedule import schedule
 from pellucid.ir.graph import TensorType
@@ -46,8 +46,8 @@ def draft_blocks(
     if 0 in (sizes.rows, sizes.columns, sizes.shared, sizes.batch):
         return None
     count = 4 if name == "attention_gradient" else 3
-    turns = (*first[:3], False)[:count]
-    lying = [_exchanged(one, turned) for one, turned in zip(strides, turns, strict=False)]
+    pairs = zip(strides, first[:count], strict=False)
+    lying = [_exchanged(one, turned) for one, turned in pairs]
     if attrs["mask"]:
         pairs = zip(operands[count].shape, strides[count], strict=True)
         lying.append(tuple(0 if size == 1 else stride for size, stride in pairs))
@@ -62,7 +62,7 @@ def draft_blocks(
         attrs["mask"],
         operands[ends].dtype if attrs["lengths"] else None,
         strides[ends][0] if attrs["lengths"] else 0,
-        first[3],
+        first,
         attrs["dropout"],
     )
     if name == "attention_gradient":
@@ -91,7 +91,13 @@ def _heads_as_rows(asked: Attention) -> Attention:
     lying += [(steps, head * together, head, last) for steps, head, _, last in masks]
     sizes = replace(n, rows=together, groups=left)
     # The one row is the last: it sees all that lengths leave.
-    return replace(asked, sizes=sizes, strides=tuple(lying), causal=False, heads_first=True)
+    return replace(
+        asked,
+        sizes=sizes,
+        strides=tuple(lying),
+        causal=False,
+        heads_first=(*asked.heads_first[:3], True),
+    )
 
 
 def _exchanged(strides: tuple[int, ...], first: bool) -> tuple[int, ...]:
@@ -135,8 +141,10 @@ def _product(kernel: Kernel, most: dict[str, int], isa: Isa, generic: bool) -> F
     made, sizes = oriented, ()
     if generic:
         made, sizes = generalise(oriented, frozenset(axis.name for axis in axes))
-    made = replace(made, parameters=(*made.parameters, BLOCK, GROUP))
-    spec, tiling = plan_contraction(made, isa)
     extents = [most[a.extent] if isinstance(a.extent, str) else a.extent for a in axes]
+    made = replace(made, parameters=(*made.parameters, BLOCK, GROUP))
+    if extents[2] <= CHUNK:
+        made = replace(made, schedule=(Binding(DEPTH, "whole", 1),))
+    spec, tiling = plan_contraction(made, isa)
     cut = one_task(spec.dtype, tiling, *extents)
     return Finished(made, names, (*sizes, cut.block, cut.group), 1, cut.scratch_bytes)

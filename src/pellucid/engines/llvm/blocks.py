@@ -11,11 +11,11 @@ from pellucid.engines.llvm.contract import define_contraction
 from pellucid.engines.llvm.elementwise import register_type
 from pellucid.engines.llvm.loop import PARAMETERS, define_loops
 from pellucid.engines.llvm.scratch import take_scratch
-from pellucid.engines.llvm.sizes import Number, add, greatest, least, mul, value
+from pellucid.engines.llvm.sizes import Number, add, greatest, least, mul, remainder, value
 from pellucid.engines.llvm.tables import unravelled
 from pellucid.engines.llvm.text import Function, Module
 from pellucid.engines.llvm.types import I8, I64, PTR, VOID, Value
-from pellucid.engines.loops.blocks import ONE, Blocked, Least, Read, Repeat, Run, Step
+from pellucid.engines.loops.blocks import ONE, Blocked, Least, Once, Read, Repeat, Run, Step
 from pellucid.engines.loops.ir import Affine, Size
 from pellucid.engines.loops.roles import has_contraction
 
@@ -83,6 +83,7 @@ class _Emitter:
         _, _, lo, hi, _ = f.parameters
         extents = [self._size(axis.extent, self.given) for axis in self.blocked.grid]
         with f.loop(lo, hi, name="block", unroll=1) as block:
+            self.index = block.index
             found = unravelled(f, block.index, extents)
             pairs = zip(self.blocked.grid, found, strict=True)
             names = {axis.name: number for axis, number in pairs}
@@ -102,8 +103,20 @@ class _Emitter:
                     end = value(self._size(stop, names))
                     with f.loop(0, end, by, name=name, unroll=1) as turn:
                         self._steps(body, {**names, name: turn.index})
+                case Once(axes, body):
+                    with f.when(self._begins(axes, names), name="once"):
+                        self._steps(body, {**names})
                 case Run():
                     self._run(step, names)
+
+    def _begins(self, axes: int, names: dict[str, Number]) -> Value:
+        """Whether the block is a turn's first one, or the first of this call."""
+        f = self.f
+        inner: Number = 1
+        for axis in self.blocked.grid[axes:]:
+            inner = mul(f, inner, self._size(axis.extent, names))
+        first = f.icmp("eq", self.index, f.parameters[2])
+        return f.or_(first, f.icmp("eq", value(remainder(f, self.index, inner)), 0))
 
     def _run(self, run: Run, names: dict[str, Number]) -> None:
         f = self.f

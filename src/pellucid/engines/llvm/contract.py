@@ -205,7 +205,8 @@ def _spec(kernel: Kernel, roles: Roles) -> ProductSpec:
     out = Strides((0,) * len(batch), 0, 1)
     pointers = len(kernel.buffers)
     product = ProductSpec(dtype, batch, *extents, lhs, rhs, out, pointers, tables, roles.beside)
-    return replace(product, folded=folded, groups=groups)
+    whole = kernel.bound(k.name, "whole") is not None
+    return replace(product, folded=folded, groups=groups, whole=whole)
 
 
 def _bound(within: Within, roles: Roles) -> Bound:

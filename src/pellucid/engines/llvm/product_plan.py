@@ -93,7 +93,7 @@ class Plan:
 
     def _count(self) -> None:
         f, tiling = self.f, self.tiling
-        self.chunks = greatest(f, parts(f, self.k, tiling.chain), 1)
+        self.chunks = 1 if tiling.whole else greatest(f, parts(f, self.k, tiling.chain), 1)
         # Chunks of equal length, a multiple of eight, but the last: `tiling.chunk_length` of a k
         # that may be known only at run time.
         even = parts(f, self.k, self.chunks)

@@ -46,7 +46,7 @@ def choose_tiling(spec: ProductSpec, isa: Isa, block: Size = 0, group: Size = 0)
     """
     chosen = _in_tiles if _suits_amx(spec, isa) else _chosen
     tiling = chosen(spec, isa, block, group)
-    tiling = replace(tiling, slab=_slab(spec, tiling))
+    tiling = replace(tiling, slab=_slab(spec, tiling), whole=spec.whole)
     return replace(tiling, fetched=_fetches_packed(spec, tiling))
 
 
@@ -349,6 +349,9 @@ def _packs_lhs(spec: ProductSpec, rows: int, columns: int) -> bool:
     if spec.m == 1 or (isinstance(spec.n, int) and spec.n <= columns):
         return False
     wide = isinstance(spec.n, int) and spec.n >= 8 * columns
+    if spec.whole and spec.lhs.first == 1 and not wide:
+        # Few k's, for few panels: a tile's rows are neighbours in a line of each k.
+        return False
     return spec.lhs.second != 1 or (wide and rows > _lines_held(spec))
 
 

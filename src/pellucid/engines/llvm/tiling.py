@@ -103,6 +103,7 @@ class ProductSpec:
     `beside` rhs: lhs[b, m, k, n], at step 1 along n, takes its place; or columns come in `groups`.
     `folded`: rhs lies in memory in elements of 32 bits that hold several k's, as many as the tiling
     folds; K is a multiple of it. Its strides are in such elements, from one to the next.
+    `whole`: K is not known, but not more than CHUNK.
     """
 
     dtype: DType
@@ -118,6 +119,7 @@ class ProductSpec:
     beside: bool = False
     folded: bool = False
     groups: Groups | None = None
+    whole: bool = False
 
     @property
     def is_static(self) -> bool:
@@ -155,7 +157,7 @@ class Tiling:
     itself; a task is `block` lines. `idle`: so many lanes of each vector have no column. `sums`: it
     is k that runs along lines. `across`: so do vectors, and rows are lines (see
     `turned_choice`). `shared`: at each k all rows see the same few elements of lhs, which come from
-    far: so many.
+    far: so many. `whole`: k, though not known, is one chunk.
     """
 
     rows: int
@@ -181,6 +183,7 @@ class Tiling:
     sums: bool = False
     across: bool = False
     shared: int = 0
+    whole: bool = False
 
     @property
     def offset(self) -> bool:
@@ -319,11 +322,12 @@ def _launch(dtype: DType, tiling: Tiling, batch: int, m: int, n: int, k: int) ->
     chunk = chunk_length(k, tiling.chain)
     span = SPAN if tiling.pack_lhs else min(SPAN, KEPT // (block * tiling.rows))
     kept = min(max(span // (group * tiling.columns), 1) * group, panels)
+    totals = 1 if tiling.whole else block * kept
     deep = panel_depth(chunk, tiling)
     counts = (
         tiling.slab * deep * tiling.columns,
         tiling.pack_lhs * block * deep * lhs_width(tiling),
-        block * kept * tiling.rows * tiling.columns,
+        totals * tiling.rows * tiling.columns,
     )
     bytes = [-(-count * accumulator_bits(dtype) // 512) * 64 for count in counts]
     tables = -(-(block + 1) * tiling.rows // 8) + -(-chunk // 8) if tiling.tables else 0

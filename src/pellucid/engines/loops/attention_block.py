@@ -32,7 +32,13 @@ from pellucid.engines.loops.ir import (
     Statement,
     Store,
 )
-from pellucid.ops.attention_forms import COLUMN_CHUNK, Sizes, drawn_columns, rows_at_once
+from pellucid.ops.attention_forms import (
+    COLUMN_CHUNK,
+    HeadsFirst,
+    Sizes,
+    drawn_columns,
+    rows_at_once,
+)
 
 Strides = tuple[int, ...]
 
@@ -67,8 +73,9 @@ class Attention:
     """What is asked for: sizes, how the operands lie, and what is hidden.
 
     `strides` are those of query, key, value, for a gradient the cotangent, and then the mask, heads
-    third; `length_step` leads from length to length. The result may have its heads second. It is
-    computed in `dtype`; the operands, and what else products read, are of dtype `factors`.
+    third; `length_step` leads from length to length. `heads_first` says of what is written whether
+    it has its heads second: the result by its last entry, the shares of a gradient by the first
+    three. It is computed in `dtype`; operands, and what else products read, are of dtype `factors`.
     """
 
     dtype: DType
@@ -80,7 +87,7 @@ class Attention:
     mask: bool
     lengths: DType | None
     length_step: int
-    heads_first: bool
+    heads_first: HeadsFirst
     dropout: float
 
 
@@ -102,7 +109,7 @@ class Block:
         )
         self.block = rows_at_once(self.rows, self.columns)
         self.blocks = -(-self.rows // self.block)
-        self.width = _pitch(self.columns, self.dtype)
+        self.width = pitch_of(self.columns, self.dtype)
         self.query, self.key, self.value = asked.strides[:3]
         self.kernels: list[Kernel] = []
         self.inner_bytes = 0
@@ -158,8 +165,12 @@ class Block:
         body: tuple[Statement, ...],
         places: dict[str, tuple[str, Affine]],
         given: tuple[Size, ...] = (),
+        stand: dict[str, str] | None = None,
     ) -> Run:
-        """A step that runs a kernel with this body; `given` are the numbers it depends on."""
+        """A step that runs a kernel with this body; `given` are the numbers it depends on.
+
+        Of the block's numbers, those of the same names, unless others `stand` for them.
+        """
         names = tuple(dict.fromkeys(size for size in given if isinstance(size, str)))
         most = {
             ROWS: self.block,
@@ -175,7 +186,8 @@ class Block:
             self.kernels.append(done.kernel)
         self.inner_bytes = max(self.inner_bytes, done.scratch_bytes)
         where = tuple(places[place] for place in done.places)
-        return Run(done.kernel.name, where, (*names, *done.sizes), done.tasks)
+        values = tuple((stand or {}).get(name, name) for name in names)
+        return Run(done.kernel.name, where, (*values, *done.sizes), done.tasks)
 
     def scale(self, name: str) -> tuple[Let, ...]:
         """The lines that give the scale its name: a number, or the bits of one as a parameter."""
@@ -369,7 +381,7 @@ class Block:
         )
 
 
-def _pitch(columns: int, dtype: DType) -> int:
+def pitch_of(columns: int, dtype: DType) -> int:
     """The elements from row to row of the scores: whole cache lines, and an odd number of them.
 
     With rows a large power of two apart, those of one column would meet in one set of the cache.
@@ -381,6 +393,15 @@ def _pitch(columns: int, dtype: DType) -> int:
 def dense(shape: tuple[int, ...]) -> Strides:
     """Row-major strides."""
     return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def lying(shape: tuple[int, int, int, int], heads_first: bool) -> Strides:
+    """The strides of a dense (batch, rows, heads, size), which may lie with its heads second."""
+    if not heads_first:
+        return dense(shape)
+    batch, rows, heads, size = shape
+    first, head, row, last = dense((batch, heads, rows, size))
+    return first, row, head, last
 
 
 def step_of(strides: Strides, along: str, across: str) -> Affine:

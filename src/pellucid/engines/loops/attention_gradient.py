@@ -13,13 +13,13 @@ from pellucid.engines.loops.attention_block import (
     Attention,
     Finish,
     Strides,
-    dense,
+    lying,
     nested,
     replace_offset,
     step_of,
 )
 from pellucid.engines.loops.attention_scores import Scored
-from pellucid.engines.loops.blocks import Blocked, Repeat, Run
+from pellucid.engines.loops.blocks import Blocked, Repeat, Run, Step
 from pellucid.engines.loops.ir import (
     CHUNK_ELEMENTS,
     Accumulator,
@@ -31,6 +31,7 @@ from pellucid.engines.loops.ir import (
     Let,
     Load,
     Reduce,
+    Size,
     Statement,
     Store,
 )
@@ -45,9 +46,12 @@ class _Backward(Scored):
     gradient = True
 
     def blocked(self) -> Blocked:
-        query = dense((self.batch, self.rows, self.shared * self.groups, self.size))
-        key = dense((self.batch, self.columns, self.shared, self.size))
-        value = dense((self.batch, self.columns, self.shared, self.features))
+        shapes = (
+            (self.batch, self.rows, self.shared * self.groups, self.size),
+            (self.batch, self.columns, self.shared, self.size),
+            (self.batch, self.columns, self.shared, self.features),
+        )
+        query, key, value = map(lying, shapes, self.asked.heads_first[:3])
         after = self.batch * self.rows * self.shared * self.groups * self.size
         key_at = replace_offset(self.shared_at(key), after)
         value_at = replace_offset(
@@ -57,9 +61,9 @@ class _Backward(Scored):
         target = ("y0", self.query_at(query), query[1])
         block = (
             *self.numbers(),
-            self.scores(self.query_at(self.query), self.shared_at(self.key), self.mask_at()),
+            *self.scores(self.query_at(self.query), self.shared_at(self.key), self.mask_at()),
             self.exponentials(),
-            self._weights_share(),
+            *self._weights_share(),
             *self.dropped("t", "t"),
             self._scores_share(),
             *self.dropped("s", self.weights),
@@ -72,28 +76,35 @@ class _Backward(Scored):
         body = (
             self.zeros("key_start", self.columns, self.size, key[1], ("y0", key_at)),
             self.zeros("value_start", self.columns, self.features, value[1], ("y0", value_at)),
+            *self.turned("k", keys, self.columns),
+            *self.turned("v", ("x2", self.shared_at(self.value), self.value), self.columns),
             Repeat("g", self.groups, 1, (Repeat("r", self.blocks, 1, block),)),
         )
         return Blocked(
             "attention_gradient",
             (*self.operands(), Buffer("y0", self.dtype, "write")),
-            self.scratch("s", "t"),
+            (*self.scratch("s", "t"), *self.copies("k", "v")),
             (Axis("b", self.batch), Axis("h", self.shared)),
             body,
             tuple(self.kernels),
             self.inner_bytes,
         )
 
-    def _weights_share(self) -> Run:
+    def _weights_share(self) -> list[Step]:
         """t = g . value"""
         cotangent = self.asked.strides[3]
-        loops = ((ROW, self.block_rows), (COLUMN, self.block_columns))
+        values = self.turned_or("v", ("x2", self.shared_at(self.value), self.value))
         sides = (
             ("x3", self.query_at(cotangent), step_of(cotangent, ROW, DEPTH)),
-            ("x2", self.shared_at(self.value), step_of(self.value, COLUMN, DEPTH)),
+            (values.buffer, values.at, values.step),
         )
-        out = ("t", Affine(), self.place())
-        return self.product("weights_share", loops, self.features, sides, out)
+        out = ("t", values.beside, self.place())
+
+        def run(columns: Size) -> Run:
+            loops = ((ROW, self.block_rows), (COLUMN, columns))
+            return self.product("weights_share", loops, self.features, sides, out)
+
+        return self.over_parts(values, run)
 
     def _scores_share(self) -> Run:
         """s = w = e * (1 / sum); t = (w * (t - sum(w * t))) * scale"""

@@ -13,11 +13,12 @@ from pellucid.engines.loops.attention_block import (
     FIRST,
     PLACE,
     ROW,
-    Block,
     nested,
+    plus,
     step_of,
 )
-from pellucid.engines.loops.blocks import Run
+from pellucid.engines.loops.attention_turned import Side, Turned
+from pellucid.engines.loops.blocks import Least, Run, Step
 from pellucid.engines.loops.ir import (
     CHUNK_ELEMENTS,
     Accumulator,
@@ -34,24 +35,37 @@ from pellucid.engines.loops.ir import (
     Load,
     Random,
     Reduce,
+    Size,
     Statement,
     Store,
 )
 from pellucid.ops.attention_forms import drawn_columns
 
+PART_FIRST = "part_first"
+"""Of a part of the columns: the last one that the first row may look at."""
 
-class Scored(Block):
+
+class Scored(Turned):
     """A block with the kernels up to the weights."""
 
-    def scores(self, query: Affine, key: Affine, mask: Affine) -> Run:
+    def scores(self, query: Affine, key: Affine, mask: Affine) -> list[Step]:
         """s = query . key * scale, where shown."""
-        rows, columns = self.block_rows, self.block_columns
+        keys = self.turned_or("k", ("x1", key, self.key))
+        first = Least(PART_FIRST, (Affine(((FIRST, 1), ("c", -1))),), None)
+        given = (first,) if self.asked.causal else ()
+        return self.over_parts(
+            keys, lambda columns: self._scores(query, keys, mask, columns), given
+        )
+
+    def _scores(self, query: Affine, keys: Side, mask: Affine, columns: Size) -> Run:
+        """The same for so many columns."""
+        rows = self.block_rows
         contract = Contract(
             "t0",
             self.dtype,
             (Axis(DEPTH, self.size),),
             Load("q", step_of(self.query, ROW, DEPTH)),
-            Load("k", step_of(self.key, COLUMN, DEPTH)),
+            Load("k", keys.step),
         )
         lines: list[Line] = [
             contract,
@@ -59,18 +73,20 @@ class Scored(Block):
             Let("t2", self.dtype, Apply("mul", ("t0", "t1"))),
         ]
         buffers = [self.factor("q"), self.factor("k")]
-        places = {"q": ("x0", query), "k": ("x1", key), "s": ("s", Affine())}
+        places = {"q": ("x0", query), "k": (keys.buffer, keys.at), "s": ("s", keys.beside)}
         shown = self._shown(lines)
         if self.asked.mask:
             buffers.append(Buffer("m", bool_, "read"))
-            places["m"] = ("x4" if self.gradient else "x3", mask)
+            part = plus(mask, "c", self.asked.strides[-1][3]) if keys.parts else mask
+            places["m"] = ("x4" if self.gradient else "x3", part)
         if shown:
             lines.append(Let("low", self.dtype, Const(-inf)))
             lines.append(Let("t3", self.dtype, Apply("select", (shown, "t2", "low"))))
         lines.append(Store("s", self.place(), "t3" if shown else "t2"))
         body = nested(((ROW, rows), (COLUMN, columns)), tuple(lines))
         given = (rows, columns, *((FIRST,) if self.asked.causal else ()), *self.scale_given)
-        return self.run("scores", (*buffers, self.write("s")), body, places, given)
+        stand = {FIRST: PART_FIRST} if keys.parts else {}
+        return self.run("scores", (*buffers, self.write("s")), body, places, given, stand)
 
     def _shown(self, lines: list[Line]) -> str:
         """Add the lines that say whether a row sees a column; the name of that, or nothing."""

@@ -51,6 +51,17 @@ class Repeat:
 
 
 @dataclass(frozen=True, slots=True)
+class Once:
+    """Run the body once for each turn of the first `axes` of the grid.
+
+    That is before the first of a turn's blocks that a thread runs: scratch memory is its own.
+    """
+
+    axes: int
+    body: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """Run a kernel, by name: where its buffers begin, its size parameters, its tasks."""
 
@@ -60,7 +71,7 @@ class Run:
     tasks: int = 1
 
 
-Step = Least | Read | Repeat | Run
+Step = Least | Read | Repeat | Once | Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +136,7 @@ def print_blocked(blocked: Blocked) -> str:
         lines.append(f"  sizes {' '.join(blocked.parameters)}")
     lines += [f"  {b.access} {b.name}: {b.dtype}" for b in blocked.buffers]
     lines += [f"  scratch {b.name}: {b.dtype}, {b.bytes} bytes" for b in blocked.scratch]
-    lines += _lines(blocked.body, "  ")
+    lines += _lines(blocked.body, "  ", tuple(axis.name for axis in blocked.grid))
     for kernel in blocked.kernels:
         lines += [f"  {line}" for line in print_kernel(kernel).splitlines()]
     return "\n".join(lines)
@@ -161,6 +172,8 @@ def generalise_blocked(blocked: Blocked) -> tuple[Blocked, tuple[int, ...]]:
                 return Read(name, buffer, index(at))
             case Repeat(name, stop, by, body):
                 return Repeat(name, parameter(stop), by, steps(body))
+            case Once(axes, body):
+                return Once(axes, steps(body))
             case Run(kernel, places, sizes, tasks):
                 where = tuple((buffer, index(at)) for buffer, at in places)
                 return Run(kernel, where, tuple(map(parameter, sizes)), tasks)
@@ -176,7 +189,7 @@ def generalise_blocked(blocked: Blocked) -> tuple[Blocked, tuple[int, ...]]:
     return made, tuple(numbers)
 
 
-def _lines(steps: tuple[Step, ...], indent: str) -> Iterator[str]:
+def _lines(steps: tuple[Step, ...], indent: str, axes: tuple[str, ...]) -> Iterator[str]:
     for step in steps:
         match step:
             case Least(name, values, floor):
@@ -187,7 +200,10 @@ def _lines(steps: tuple[Step, ...], indent: str) -> Iterator[str]:
                 yield f"{indent}let {name} = read {buffer}[{index}]"
             case Repeat(name, stop, by, body):
                 yield f"{indent}for {name} < {stop}" + ("" if by == UNITS else f" by {by}")
-                yield from _lines(body, indent + "  ")
+                yield from _lines(body, indent + "  ", axes)
+            case Once(outer, body):
+                yield f"{indent}once for each {', '.join(axes[:outer])}"
+                yield from _lines(body, indent + "  ", axes)
             case Run(kernel, places, sizes, tasks):
                 where = ", ".join(f"{buffer}[{index}]" for buffer, index in places)
                 given = f" with {', '.join(map(str, sizes))}" if sizes else ""

@@ -335,7 +335,17 @@ Statement = Line | Loop | Reduce | Follow
 
 
 BindingKind = Literal[
-    "thread", "vector", "unroll", "rows", "vectors", "block", "group", "pack", "stream", "ahead"
+    "thread",
+    "vector",
+    "unroll",
+    "rows",
+    "vectors",
+    "block",
+    "group",
+    "pack",
+    "whole",
+    "stream",
+    "ahead",
 ]
 
 
@@ -345,9 +355,10 @@ class Binding:
 
     A product's m runs in tiles of so many `rows`, its n in panels of so many `vectors`; a task
     takes a `block` of tiles by a `group` of panels. The operand that moves along an axis with
-    `pack` is packed. With "stream" the name is a buffer's, which is written past the caches and
-    begins at a multiple of so many bytes. A pass along an axis with "ahead" fetches what it will
-    read so many elements further on.
+    `pack` is packed; a k that is `whole`, though a parameter, is not longer than one chunk. With
+    "stream" the name is a buffer's, which is written past the caches and begins at a multiple of so
+    many bytes. A pass along an axis with "ahead" fetches what it will read so many elements further
+    on.
     """
 
     axis: str
