@@ -106,6 +106,16 @@ FORMS: dict[str, tuple[dict[str, Any], Shape, Shape]] = {
         (2, 4, 5, 16, 4),
         (2, 3, 3, 4, 1),
     ),
+    "one place makes lines, of 5": (
+        plain_attrs(2) | {"padding": ((1, 1), (4, 4))},
+        (2, 6, 1, 5),
+        (3, 3, 5, 1),
+    ),
+    "one place makes lines, in groups": (
+        plain_attrs(2) | {"padding": ((1, 1), (4, 4)), "feature_groups": 3},
+        (2, 6, 1, 12),
+        (3, 3, 4, 12),
+    ),
     "17 make 1, lines below a vector": (SAME, (2, 5, 11, 17), (3, 3, 17, 1)),
     "sums of two chunks": (SAME | {"feature_groups": 2}, (2, 20, 21, 8), (3, 3, 4, 8)),
 }

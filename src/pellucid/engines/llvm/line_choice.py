@@ -95,6 +95,9 @@ def line_of(spec: ProductSpec) -> Line | None:
     tables, groups = grouped
     if not tables.rows or not _lies_along(groups, tables.depths, tables.depth_strides):
         return None
+    if tables.row_strides[-1] == 0:
+        # One place, which bounds tell from padding result by result.
+        return None
     sizes, steps = known(tables.depths), known(tables.depth_strides)
     window = len(sizes) - (groups.step > 1)
     met = [bound for bound in tables.bounds if bound.rows[-1]]

@@ -84,7 +84,8 @@ def find(f: Function, table: Pieces, x: Value) -> Spot:
 
 def looked_up(f: Function, row: Row, index: Value) -> Value:
     """Each lane's number, by the low four bits of its index."""
-    lanes, width = index.type.lanes, f.isa.lanes(32)
+    # AVX2 permutes eight numbers, also where vectors are to be narrower.
+    lanes, width = index.type.lanes, max(f.isa.lanes(32), COUNT // 2)
     if lanes < width:
         found = _permuted(f, row, _repeated(f, index, width))
         return f.shuffle(found, found, range(lanes))

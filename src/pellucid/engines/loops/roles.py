@@ -110,7 +110,7 @@ def sort_loops(kernel: Kernel, short: bool = True) -> Roles:
     """
     contract = _contract(kernel)
     axes = [s.axis for s in nested(kernel.body) if isinstance(s, Loop)]
-    left, right = _moving(axes, contract.lhs), _moving(axes, contract.rhs)
+    left, right = _met(axes, contract), _moving(axes, contract.rhs)
     rows = [axis for axis in left if axis not in right]
     columns = [axis for axis in right if axis not in left]
     if axes and not columns and _lies_beside(axes[-1], contract):
@@ -165,6 +165,12 @@ def _are_short(rows: list[Axis], contract: Contract) -> bool:
 def _contract(kernel: Kernel) -> Contract:
     (contract,) = (s for s in nested(kernel.body) if isinstance(s, Contract))
     return contract
+
+
+def _met(axes: list[Axis], contract: Contract) -> list[Axis]:
+    """The loops along which other elements of lhs are met, or zeros in their stead."""
+    indexes = (contract.lhs.index, *(bound.index for bound in contract.within))
+    return [axis for axis in axes if any(index.coefficient(axis.name) for index in indexes)]
 
 
 def _moving(axes: list[Axis], load: Load) -> list[Axis]:
