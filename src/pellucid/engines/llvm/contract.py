@@ -35,10 +35,9 @@ from pellucid.engines.llvm.tiling import (
     Tables,
     Tiling,
     extents_of,
-    static_cut,
 )
 from pellucid.engines.llvm.tiling import Size as ProductSize
-from pellucid.engines.llvm.turned_choice import turned_cut
+from pellucid.engines.llvm.turned_choice import launch_of
 from pellucid.engines.llvm.turned_lines import write_turned_lines
 from pellucid.engines.llvm.types import I64, VOID, Value
 from pellucid.engines.loops.ir import (
@@ -81,8 +80,7 @@ def _planned(kernel: Kernel, isa: Isa) -> tuple[Roles, ProductSpec, Tiling]:
 
 def contraction_cut(kernel: Kernel, isa: Isa) -> Cut:
     """How a kernel of known sizes is launched."""
-    spec, tiling = plan_contraction(kernel, isa)
-    return (turned_cut if tiling.across else static_cut)(spec, tiling)
+    return launch_of(*plan_contraction(kernel, isa))
 
 
 def schedule_contraction(kernel: Kernel, isa: Isa, tiling: Tiling | None = None) -> Kernel:

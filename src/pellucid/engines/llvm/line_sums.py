@@ -18,7 +18,7 @@ from itertools import product
 from pellucid.engines.llvm.group_panels import GroupPanel
 from pellucid.engines.llvm.line_choice import SumLine, known, sum_line_of
 from pellucid.engines.llvm.line_tasks import Lines, Span, Task
-from pellucid.engines.llvm.panels import multiply_add
+from pellucid.engines.llvm.panels import multiply_add, store_sums
 from pellucid.engines.llvm.product_results import Epilogue, Place
 from pellucid.engines.llvm.scratch import take_scratch
 from pellucid.engines.llvm.sizes import Number, add, greatest, least, mul, quotient, sub, value
@@ -119,16 +119,8 @@ class _Kernel:
 
     def _add(self, k: Value, sums: Sequence[Value], totals: Value) -> None:
         """Add the sums of a chunk that begins at k to the totals, or begin these with them."""
-        f, vector = self.f, self.lines.vector
-        at = [self._sum(totals, number) for number in range(self.sums)]
-        grown = f.if_else(
-            f.icmp("eq", k, 0),
-            lambda: sums,
-            lambda: [f.fadd(f.load(vector, a), s) for a, s in zip(at, sums, strict=True)],
-            name="totals",
-        )
-        for place, total in zip(at, grown, strict=True):
-            f.store(total, place)
+        f, places = self.f, [self._sum(totals, number) for number in range(self.sums)]
+        store_sums(f, f.icmp("eq", k, 0), sums, places)
 
     # What places meet.
 

@@ -10,7 +10,7 @@ from pellucid.engines.llvm.group_panels import GroupPanel, elements_of_vector
 from pellucid.engines.llvm.line_choice import known
 from pellucid.engines.llvm.matrices import Matrix
 from pellucid.engines.llvm.panels import accumulator, element
-from pellucid.engines.llvm.sizes import Number, add, least, mul, quotient, remainder, value
+from pellucid.engines.llvm.sizes import Number, add, dot, least, mul, quotient, remainder, value
 from pellucid.engines.llvm.tables import unravelled
 from pellucid.engines.llvm.text import Function, Loop
 from pellucid.engines.llvm.tiling import ProductSpec, Strides, Tiling, extents_of
@@ -91,10 +91,7 @@ class Lines:
 
     def dot(self, start: Number, indexes: tuple[Number, ...], steps: tuple[int, ...]) -> Number:
         """`start` and the sum of indexes times steps."""
-        f, total = self.f, start
-        for index, step in zip(indexes, steps, strict=True):
-            total = add(f, total, mul(f, index, step))
-        return total
+        return dot(self.f, start, indexes, steps)
 
     def within(self, at: Value, position: Value, size: Value) -> Value:
         """`at` where a position lies from 0 to below `size`, else a line of zeros."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pellucid.engines.llvm.sizes import Number, add, mul
+from pellucid.engines.llvm.sizes import Number, dot
 from pellucid.engines.llvm.text import Function
 from pellucid.engines.llvm.types import Type, Value
 
@@ -22,8 +22,5 @@ class Matrix:
 
     def at(self, f: Function, batch: Sequence[Number], first: Number, second: Number) -> Value:
         """The address of element [batch, first, second]."""
-        steps = zip((*batch, first, second), (*self.batch, self.first, self.second), strict=True)
-        offset: Number = 0
-        for index, stride in steps:
-            offset = add(f, offset, mul(f, index, stride))
-        return f.gep(self.base, offset, self.scalar)
+        steps = *self.batch, self.first, self.second
+        return f.gep(self.base, dot(f, 0, (*batch, first, second), steps), self.scalar)

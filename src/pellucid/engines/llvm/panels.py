@@ -244,9 +244,7 @@ def finish_tile(f: Function, tile: Tile, sums: tuple[Value, ...]) -> None:
         for row in range(tile.rows)
         for vector in range(tile.vectors)
     ]
-    grown = f.if_else(first, lambda: sums, lambda: _grown(f, tile, sums, places), name="chunk")
-    for total, at in zip(grown, places, strict=True):
-        f.store(total, at)
+    store_sums(f, first, sums, places)
     f.ret()
 
 
@@ -292,13 +290,16 @@ def _chain(f: Function, tile: Tile) -> tuple[Value, ...]:
     return k.results
 
 
-def _grown(
-    f: Function, tile: Tile, sums: Sequence[Value], places: Sequence[Value]
-) -> tuple[Value, ...]:
-    plus = f.fadd if tile.scalar.is_float else f.add
-    vector = tile.scalar.with_lanes(tile.lanes)
-    pairs = zip(sums, places, strict=True)
-    return tuple(plus(f.load(vector, at), total) for total, at in pairs)
+def store_sums(f: Function, first: Value, sums: Sequence[Value], places: Sequence[Value]) -> None:
+    """Store a chunk's sums if it is the first, else add them to what there is."""
+
+    def grown() -> list[Value]:
+        plus = f.fadd if sums[0].type.is_float else f.add
+        return [plus(f.load(s.type, at), s) for s, at in zip(sums, places, strict=True)]
+
+    totals = f.if_else(first, lambda: sums, grown, name="chunk")
+    for total, at in zip(totals, places, strict=True):
+        f.store(total, at)
 
 
 def _step(f: Function, tile: Tile, lhs: Value, rhs: Value, addend: Value) -> Value:

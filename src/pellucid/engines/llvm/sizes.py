@@ -4,6 +4,8 @@ Static kernels bake numbers in, size-generic ones read them; with these few func
 code emits both, and the text of a static kernel shows plain numbers.
 """
 
+from collections.abc import Sequence
+
 from pellucid.engines.llvm.text import Function
 from pellucid.engines.llvm.types import I64, Value, constant
 
@@ -45,6 +47,14 @@ def mul(f: Function, lhs: Number, rhs: Number) -> Number:
     if lhs == 1 or rhs == 1:
         return lhs if rhs == 1 else rhs
     return f.mul(lhs, rhs, nsw=True)
+
+
+def dot(f: Function, start: Number, indexes: Sequence[Number], steps: Sequence[Number]) -> Number:
+    """`start` and the sum of indexes times steps."""
+    total = start
+    for index, step in zip(indexes, steps, strict=True):
+        total = add(f, total, mul(f, index, step))
+    return total
 
 
 def quotient(f: Function, lhs: Number, rhs: Number) -> Number:

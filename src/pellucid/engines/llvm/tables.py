@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import product
 
-from pellucid.engines.llvm.sizes import Number, add, least, mul, quotient, remainder, value
+from pellucid.engines.llvm.sizes import Number, add, dot, least, quotient, remainder, value
 from pellucid.engines.llvm.text import Function
 from pellucid.engines.llvm.tiling import Bound, Size, Tables
 from pellucid.engines.llvm.types import I64, Value, constant
@@ -37,9 +37,7 @@ def fill_table(
     """Write where the places from `first` on lie, seen from `start`; after `last` it repeats."""
     with f.loop(0, value(count), name="entry", unroll=1) as entry:
         number = least(f, add(f, first, entry.index), last)
-        offset: Number = start
-        for index, stride in zip(unravelled(f, number, loops.extents), loops.strides, strict=True):
-            offset = add(f, offset, mul(f, index, stride))
+        offset = dot(f, start, unravelled(f, number, loops.extents), loops.strides)
         f.store(value(offset), f.gep(table, entry.index, I64))
 
 
@@ -64,9 +62,7 @@ def _existing(f: Function, tables: Tables, run: int, indexes: Sequence[Number]) 
     def within(bound: Bound, place: tuple[int, ...]) -> Value:
         step = sum(a * b for a, b in zip(bound.depths, place, strict=False))
         if (bound, step) not in known:
-            position: Number = bound.offset + step
-            for index, along in zip(indexes, bound.rows, strict=True):
-                position = add(f, position, mul(f, index, along))
+            position = dot(f, bound.offset + step, indexes, bound.rows)
             known[bound, step] = f.icmp("ult", value(position), bound.size)
         return known[bound, step]
 

@@ -147,15 +147,20 @@ class Block:
 
 @dataclass
 class Loop:
-    """A running counted loop: its index, the values it carries, and what they become."""
+    """A running loop: its index, the values it carries, and what they become.
+
+    One that goes along `links` is also told, before these, where its index goes.
+    """
 
     index: Value
     accs: tuple[Value, ...]
+    links: bool
     following: tuple[Value, ...] | None = None
 
     def next(self, *values: Value) -> None:
         """Say what each carried value is in the next turn."""
-        assert len(values) - len(self.accs) in (0, 1), "next() takes one value for each of accs"
+        wanted = len(self.accs) + self.links
+        assert len(values) == wanted, "next() takes one value for each of accs, and for links"
         self.following = values
 
     @property
@@ -256,7 +261,7 @@ class Function(Instructions):
             assert loop.following is not None or not accs, f"loop {name} never called next()"
             return (self.add(loop.index, step, nsw=True), *(loop.following or ()))
 
-        with self._turns(first, accs, name, unroll, more, after) as loop:
+        with self._turns(Loop(first, tuple(accs), False), name, unroll, more, after) as loop:
             yield loop
 
     @contextmanager
@@ -273,20 +278,20 @@ class Function(Instructions):
             assert loop.following is not None, f"loop {name} never called next()"
             return loop.following
 
-        with self._turns(first, accs, name, 1, more, after) as loop:
+        with self._turns(Loop(first, tuple(accs), True), name, 1, more, after) as loop:
             yield loop
 
     @contextmanager
     def _turns(
         self,
-        first: Value,
-        accs: Sequence[Value],
+        begun: Loop,
         name: str,
         unroll: int | None,
         more: Callable[[Value], Value],
         after: Callable[[Loop], tuple[Value, ...]],
     ) -> Generator[Loop]:
-        """A loop while there is `more`; index and accs become what `after` says."""
+        """A loop from what it has `begun` with while there is `more`, then `after` each turn."""
+        first, accs = begun.index, begun.accs
         entry, head = self.current, self.block(f"{name}.head")
         body, leave = self.block(f"{name}.body"), self.block(f"{name}.exit")
         self.jump(head)
@@ -295,7 +300,7 @@ class Function(Instructions):
         carried = tuple(Value(acc.type, self.fresh(f"{name}.acc")) for acc in accs)
         self.jump_if(more(index), body, leave)
         self.start(body)
-        loop = Loop(index, carried)
+        loop = Loop(index, carried, begun.links)
         yield loop
         following = after(loop)
         latch = self.current

@@ -27,6 +27,7 @@ from pellucid.engines.llvm.tiling import (
     Tiling,
     accumulator_bits,
     extents_of,
+    static_cut,
     waited_for,
 )
 
@@ -95,6 +96,11 @@ class Turned:
 def line_tiling(spec: ProductSpec, isa: Isa) -> Tiling | None:
     """The tiling of a product that is made, or summed, line by line; None: another suits it."""
     return grouped_tiling(spec, isa) or turned_tiling(spec, isa)
+
+
+def launch_of(spec: ProductSpec, tiling: Tiling) -> Cut:
+    """The launch of a product of known size."""
+    return turned_cut(spec, tiling) if tiling.across else static_cut(spec, tiling)
 
 
 # Whether it suits.

@@ -16,10 +16,20 @@ from functools import reduce
 
 from pellucid.engines.llvm.line_choice import known
 from pellucid.engines.llvm.matrices import Matrix
-from pellucid.engines.llvm.panels import accumulator, element, multiply_add, widened
+from pellucid.engines.llvm.panels import accumulator, element, multiply_add, store_sums, widened
 from pellucid.engines.llvm.product_results import Epilogue, Place
 from pellucid.engines.llvm.scratch import take_scratch
-from pellucid.engines.llvm.sizes import Number, add, least, mul, quotient, remainder, sub, value
+from pellucid.engines.llvm.sizes import (
+    Number,
+    add,
+    dot,
+    least,
+    mul,
+    quotient,
+    remainder,
+    sub,
+    value,
+)
 from pellucid.engines.llvm.squares import turned
 from pellucid.engines.llvm.tables import unravelled
 from pellucid.engines.llvm.text import Function
@@ -102,8 +112,8 @@ class _Kernel:
             f.loop(0, met, name="met", unroll=1) as line,
         ):
             inside = unravelled(f, turn.index, sizes)
-            at = self._dot(rows, known(tables.row_strides[:-1]), tables.offset)
-            at = self._dot(inside, steps, add(f, at, mul(f, line.index, turned.apart)))
+            at = dot(f, tables.offset, rows, known(tables.row_strides[: len(rows)]))
+            at = dot(f, add(f, at, mul(f, line.index, turned.apart)), inside, steps)
             source = self.lhs.at(f, batch, 0, add(f, at, begin * turned.step))
             number = add(f, mul(f, turn.index, met), line.index)
             place = f.gep(self.scratch, add(f, mul(f, number, self.row), begin), self.scalar)
@@ -122,17 +132,11 @@ class _Kernel:
                 # Along the line, it says which positions are turned.
                 continue
             unit = bound.rows[-2] // turned.down if rows else 0
-            at = self._dot(rows, bound.rows[:-1], bound.offset) if rows else bound.offset
+            at = dot(f, bound.offset, rows, bound.rows[: len(rows)])
             at = add(f, at, mul(f, line, unit))
-            at = self._dot(inside, [bound.depths[axis] for axis in self.around], at)
+            at = dot(f, at, inside, [bound.depths[axis] for axis in self.around])
             exist.append(f.icmp("ult", value(at), bound.size))
         return exist
-
-    def _dot(self, indexes: Sequence[Number], steps: Sequence[int], start: Number) -> Number:
-        f, total = self.f, start
-        for index, step in zip(indexes, steps, strict=True):
-            total = add(f, total, mul(f, index, step))
-        return total
 
     def _fill(self, source: Value, place: Value) -> tuple[Value, ...]:
         """Turn one line: each channel's positions side by side."""
@@ -223,17 +227,7 @@ class _Kernel:
         with f.loop(0, self.k, length, name="chunk", unroll=1) as chunk:
             end = least(f, add(f, chunk.index, length), self.k)
             sums = self._chain(seen, weights, chunk.index, value(end))
-            grown = f.if_else(
-                f.icmp("eq", chunk.index, 0),
-                lambda sums=sums: sums,
-                lambda sums=sums: [
-                    f.fadd(f.load(self.vector, at), one)
-                    for at, one in zip(places, sums, strict=True)
-                ],
-                name="totals",
-            )
-            for total, at in zip(grown, places, strict=True):
-                f.store(total, at)
+            store_sums(f, f.icmp("eq", chunk.index, 0), sums, places)
 
     def _chain(self, seen: Value, weights: Value, begin: Value, end: Value) -> tuple[Value, ...]:
         """The chains of a chunk: line by line, vector by vector, feature by feature."""

@@ -16,9 +16,8 @@ from pellucid.engines.llvm.tiling import (
     Tiling,
     extents_of,
     ranked_ways,
-    static_cut,
 )
-from pellucid.engines.llvm.turned_choice import blocks_of, line_tiling, turned_cut
+from pellucid.engines.llvm.turned_choice import blocks_of, launch_of, line_tiling
 
 MOST_WAYS = 12
 """How many blocks and groups are worth a try."""
@@ -71,7 +70,7 @@ def fits(spec: ProductSpec, isa: Isa, tiling: Tiling) -> bool:
 
 def _is_within(spec: ProductSpec, tiling: Tiling) -> bool:
     """Whether a tiling asks for no more scratch memory than may be, and packs what it can."""
-    scratch = (turned_cut if tiling.across else static_cut)(spec, tiling).scratch_bytes
+    scratch = launch_of(spec, tiling).scratch_bytes
     return scratch <= _MOST_SCRATCH and _packs_well(spec, tiling)
 
 
